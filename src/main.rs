@@ -1,0 +1,3 @@
+//! The `strayd` command: parses the command line and maps outcomes to exit codes; everything else is library.
+
+fn main() {}

@@ -1,0 +1,42 @@
+//! Where a record stands in its topic, and where to go on reading.
+//!
+//! Two types, because they mean two things: a [`RecordId`] names a record that exists, a [`NextOffset`] names the
+//! first record that has not been settled. Kafka commits the second; confusing them loses or repeats one record.
+
+use serde::{Deserialize, Serialize};
+
+/// The place of one record in the features topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordId {
+    /// Partition of the features topic.
+    pub partition: i32,
+    /// Offset of the record in that partition.
+    pub offset: i64,
+}
+
+/// The offset at which reading of a partition goes on: one past the last settled record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextOffset {
+    /// Partition of the features topic.
+    pub partition: i32,
+    /// First offset that has not been settled.
+    pub offset: i64,
+}
+
+impl RecordId {
+    /// Returns the offset that settles this record and all before it.
+    pub fn next(self) -> NextOffset {
+        NextOffset { partition: self.partition, offset: self.offset + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_offset_is_one_past_the_record() {
+        let id = RecordId { partition: 3, offset: 41 };
+        assert_eq!(id.next(), NextOffset { partition: 3, offset: 42 });
+    }
+}
