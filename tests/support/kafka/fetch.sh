@@ -10,14 +10,14 @@ version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.x
 cache=${STRAYD_KAFKA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strayd/kafka-$version}
 
 # The cache is good when it was filled from this very pom.xml.
-complete() { cmp -s "$here/pom.xml" "$cache/pom.xml"; }
+filled() { cmp -s "$here/pom.xml" "$cache/pom.xml"; }
 
-if ! complete; then
+if ! filled; then
     command -v mvn >/dev/null || { echo "mvn is not installed and $cache is not filled" >&2; exit 1; }
     mkdir -p "$(dirname "$cache")"
     exec 9>"$cache.lock"
     flock -w 600 9 || { echo "another fetch has held $cache.lock for 600 s" >&2; exit 1; }
-    if ! complete; then
+    if ! filled; then
         fresh=$(mktemp -d "$cache.XXXXXX")
         trap 'rm -rf "$fresh"' EXIT
         timeout 600 mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies \
