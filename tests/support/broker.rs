@@ -1,0 +1,167 @@
+//! A real Apache Kafka for tests: KRaft, one node, its own ports and data directory, one for each test binary.
+//!
+//! `Broker::get` starts it at the first call; `STRAYD_TEST_BROKERS` names an existing one instead. Where neither is to
+//! be had the test says `SKIPPED`, or panics with `STRAYD_REQUIRE_KAFKA=1`. It must never outlive the test binary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::guard::Guard;
+use super::{free_port, holds_within, skip, unique};
+
+const SERVER_PROPERTIES: &str = include_str!("kafka/server.properties");
+const LOG4J_PROPERTIES: &str = include_str!("kafka/log4j2.properties");
+
+/// How long a start may take, on two cores that are busy otherwise; alone it takes 4 s.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A small heap, the quick compiler and the simple collector: a test broker lives for seconds beside what it tests.
+const JAVA_OPTIONS: [&str; 4] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+
+/// A Kafka broker that answers.
+#[derive(Debug)]
+pub struct Broker {
+    brokers: String,
+    guard: Option<Guard>,
+}
+
+impl Broker {
+    /// The broker that this test binary's tests share, or nothing, and then the test's skip has been reported.
+    pub fn get() -> Option<&'static Self> {
+        static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| match std::env::var("STRAYD_TEST_BROKERS") {
+            Ok(brokers) => {
+                let broker = Self::at(&brokers);
+                assert!(broker.answers_within(Duration::from_secs(10)), "no broker at STRAYD_TEST_BROKERS={brokers}");
+                Ok(broker)
+            }
+            Err(_) => Self::start(),
+        });
+        match shared {
+            Ok(broker) => Some(broker),
+            Err(why) => {
+                assert!(std::env::var_os("STRAYD_REQUIRE_KAFKA").is_none_or(|v| v != "1"), "no Kafka: {why}");
+                skip(why);
+                None
+            }
+        }
+    }
+
+    /// A broker that somebody else runs, by its bootstrap address.
+    pub fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.to_owned(), guard: None }
+    }
+
+    /// Starts a broker of the caller's own, which ends when it is dropped. Errors say what is missing.
+    pub fn start() -> Result<Self, String> {
+        java_17()?;
+        let libs = fetch()?;
+        let mut why = String::new();
+        for _ in 0..3 {
+            match Self::try_start(&libs) {
+                Ok(broker) => return Ok(broker),
+                Err(reason) => why = reason, // another process may have taken a port between choice and use
+            }
+        }
+        Err(why)
+    }
+
+    /// Bootstrap address, `host:port`.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// Process id of the broker, where it is ours.
+    pub fn pid(&self) -> Option<u32> {
+        self.guard.as_ref().map(Guard::pid)
+    }
+
+    /// Whether the broker answers a metadata request within `deadline`.
+    pub fn answers_within(&self, deadline: Duration) -> bool {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.max.ms", "100")
+            .set("log_level", "0")
+            .create()
+            .expect("these settings are valid");
+        holds_within(deadline, || {
+            let over = self.guard.as_ref().is_some_and(|guard| !guard.is_running());
+            let found = consumer.fetch_metadata(None, Duration::from_secs(1));
+            over || found.is_ok_and(|metadata| !metadata.brokers().is_empty())
+        }) && self.guard.as_ref().is_none_or(Guard::is_running)
+    }
+
+    fn try_start(libs: &Path) -> Result<Self, String> {
+        let (port, controller) = (free_port(), free_port());
+        let dir = std::env::temp_dir().join(unique("strayd-kafka"));
+        let properties = dir.join("server.properties");
+        let log4j = dir.join("log4j2.properties");
+        fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        fs::write(&log4j, LOG4J_PROPERTIES).map_err(|e| format!("{}: {e}", log4j.display()))?;
+        fs::write(&properties, server_properties(&dir, port, controller))
+            .map_err(|e| format!("{}: {e}", properties.display()))?;
+
+        let mut java: Vec<String> = JAVA_OPTIONS.map(str::to_owned).into();
+        java.push(format!("-Dlog4j2.configurationFile={}", log4j.display()));
+        java.extend(["-cp".to_owned(), format!("{}/*", libs.display())]);
+        let properties = properties.display().to_string();
+        let format = ["kafka.tools.StorageTool", "format", "--cluster-id", "c3RyYXlkLXRlc3RzLTAwMQ", "-c", &properties];
+        let done = Command::new("java").args(&java).args(format).output().map_err(|e| format!("java: {e}"))?;
+        if !done.status.success() {
+            fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+            return Err(format!("formatting the storage failed: {}", String::from_utf8_lossy(&done.stderr)));
+        }
+        let args = java.iter().map(String::as_str).chain(["kafka.Kafka", &properties]);
+        let guard = Guard::spawn(&dir, "java", args);
+        let broker = Self { brokers: format!("127.0.0.1:{port}"), guard: Some(guard) };
+        if broker.answers_within(START_MAX) {
+            return Ok(broker);
+        }
+        Err(format!("the broker didn't start: {}", broker.guard.expect("set above").last_words()))
+    }
+}
+
+fn server_properties(dir: &Path, port: u16, controller: u16) -> String {
+    let data = dir.join("data");
+    format!(
+        "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n",
+        data.display()
+    )
+}
+
+/// Says what is wrong with the `java` on the path, which must be 17 or newer.
+fn java_17() -> Result<(), String> {
+    let out = Command::new("java").arg("-version").output().map_err(|e| format!("java can't be run: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    match java_major(&text) {
+        Some(major) if major >= 17 => Ok(()),
+        Some(major) => Err(format!("java is {major}, Kafka needs 17")),
+        None => Err(format!("java doesn't tell its version: {text}")),
+    }
+}
+
+/// Reads 17 out of `openjdk version "17.0.15" 2025-04-15`.
+pub(super) fn java_major(text: &str) -> Option<u32> {
+    let quoted = text.split('"').nth(1)?;
+    quoted.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Returns the folder of Kafka's jars, fetched if need be.
+fn fetch() -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/kafka/fetch.sh");
+    let out = Command::new("sh").arg(&script).output().map_err(|e| format!("{}: {e}", script.display()))?;
+    if out.status.success() {
+        return Ok(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    Err(format!("Kafka's jars can't be fetched: {line}"))
+}

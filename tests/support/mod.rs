@@ -1,0 +1,87 @@
+//! What tests share: a real Kafka broker, the daemon as a process, and waiting for a condition with a deadline.
+//!
+//! Nothing here sleeps as synchronisation, and nothing here outlives the test binary, however that ends.
+//!
+//! ```ignore
+//! mod support;
+//! use support::{Broker, Launch, Outgoing};
+//!
+//! let Some(broker) = Broker::get() else { return };
+//! let topic = broker.new_topic("features", 4);
+//! broker.produce(&topic, (0..10).map(|i| Outgoing::value(format!("[{i}]"))));
+//! let launch = Launch::new(&format!("[kafka]\nbrokers = \"{}\"\n", broker.brokers()));
+//! let daemon = launch.start();
+//! daemon.wait_ready(Duration::from_secs(20));
+//! ```
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the support")]
+
+mod broker;
+mod client;
+mod daemon;
+mod guard;
+mod metrics;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use broker::Broker;
+pub use client::{Committed, Outgoing, Record};
+pub use daemon::{Daemon, Launch};
+pub use guard::Guard;
+pub use metrics::Metrics;
+
+/// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.
+#[track_caller]
+pub fn wait_until(deadline: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(deadline, condition), "waited {deadline:?} in vain for: {what}");
+}
+
+/// Whether `condition` comes to hold within `deadline`; it is asked at least once, and again every few milliseconds.
+pub fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    while !condition() {
+        if start.elapsed() >= deadline {
+            return false;
+        }
+        #[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition with a deadline")]
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    true
+}
+
+/// Says on the real standard error, which `cargo test` doesn't hide, that the running test is skipped, and why.
+pub fn skip(why: &str) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("a test without a name");
+    writeln!(std::io::stderr(), "SKIPPED {name}: {why}").expect("standard error can be written");
+}
+
+/// Returns a TCP port of the loopback address that nobody listens on, and that no other call of this process returns.
+///
+/// It lies below the range from which the system takes ports for outgoing connections (32768 and up), so that nothing
+/// takes it between this call and its use.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..1000 {
+        let at = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + (at % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("a thousand ports from 12000 to 31999 are all taken");
+}
+
+/// Returns a name that no other test uses, for topics, groups and the like: `stem-<pid>-<ms>-<n>`.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_millis();
+    format!("{stem}-{}-{}-{}", std::process::id(), now % 100_000_000, NEXT.fetch_add(1, Ordering::Relaxed))
+}
