@@ -6,3 +6,10 @@
 pub mod batch;
 pub mod record;
 pub mod shutdown;
+
+pub mod blas;
+pub mod model;
+pub mod preprocess;
+pub mod sae;
+pub mod score;
+pub mod threshold;
