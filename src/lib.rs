@@ -13,3 +13,4 @@ pub mod preprocess;
 pub mod sae;
 pub mod score;
 pub mod threshold;
+pub mod train;
