@@ -7,3 +7,11 @@ pub mod batch;
 pub mod decode;
 pub mod record;
 pub mod shutdown;
+
+pub mod blas;
+pub mod model;
+pub mod preprocess;
+pub mod sae;
+pub mod score;
+pub mod threshold;
+pub mod train;
