@@ -4,5 +4,6 @@
 //! on learning while it runs, and publishes what is anomalous, with the reasons, to another topic.
 
 pub mod batch;
+pub mod cli;
 pub mod record;
 pub mod shutdown;

@@ -1,0 +1,12 @@
+//! `strayd demo`: a simulated plant with labelled faults, the real daemon, and an honest count of what it found.
+//!
+//! This folder never touches the detector's insides: the plant makes readings, the faults spoil some of them, the
+//! report compares what was published with what was spoilt, and a per-sensor alarm stands beside it.
+
+pub mod baseline;
+pub mod faults;
+pub mod line;
+pub mod plant;
+pub mod report;
+pub mod schedule;
+pub mod sensors;
