@@ -4,6 +4,8 @@
 //! report compares what was published with what was spoilt, and a per-sensor alarm stands beside it.
 
 pub mod baseline;
+#[cfg(test)]
+mod detectability;
 pub mod faults;
 pub mod line;
 pub mod plant;
