@@ -93,10 +93,6 @@ fn joint_structure_shows_the_faults_and_single_sensors_do_not() {
     let (mut n_faults, mut n_found, mut n_baseline) = (0, 0, 0);
     for seed in 1..=10 {
         let outcome = run(seed, 38.0, 1000.0);
-        eprintln!(
-            "seed {seed}: {}/{} baseline {} false {}",
-            outcome.n_found, outcome.n_faults, outcome.n_baseline, outcome.n_false
-        );
         assert!(outcome.n_found * 100 >= outcome.n_faults * 95, "seed {seed}: {}", outcome.n_found);
         assert!(outcome.n_baseline * 100 < outcome.n_faults * 70, "seed {seed}: {}", outcome.n_baseline);
         assert!(outcome.n_false <= 2 * 19 + 3, "seed {seed}: {}", outcome.n_false);

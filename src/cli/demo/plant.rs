@@ -2,7 +2,7 @@
 //!
 //! Each pump wanders through its hidden factors (demand with a daily rhythm, speed, suction, water, ambient, wear);
 //! [`physics`] turns them into sensors, noise and missing values are added. It knows nothing of faults, of Kafka or of
-//! the clock: time is simulated, three minutes from one reading of a pump to the next.
+//! the clock: time is simulated, a quarter of an hour from one reading of a pump to the next.
 
 use std::f64::consts::TAU;
 
@@ -14,16 +14,19 @@ use super::sensors::{N_SENSORS, Operation, SENSORS, Values, physics};
 
 /// Pumps of the plant. The reading with index i is of pump i mod 12.
 pub const N_PUMPS: usize = 12;
-/// Readings of one pump in a simulated day: one each three minutes. So 5760 records are a day, and the history that
-/// the demo lays down before the live part holds at least one.
+/// Records of history that the demo lays down before the live part: three weeks. The detector calibrates on a fifth of
+/// them, and at a target of 5e-4 a threshold from half as many rows is off by a factor of two once in ten runs.
+pub const HISTORY_RECORDS: usize = 24_000;
+/// Readings of one pump in a simulated day: one each quarter of an hour, so that 1152 records are a day.
 pub const READINGS_A_DAY: usize = 96;
-/// Simulated milliseconds from one record to the next: twelve of them are three minutes.
-pub const RECORD_INTERVAL_MS: i64 = 15_000;
-/// Standard deviation of a sensor's noise, in σ of that sensor. Larger would hide the small faults from everybody.
+/// Simulated milliseconds from one record to the next: twelve of them are a quarter of an hour.
+pub const RECORD_INTERVAL_MS: i64 = 75_000;
+/// Standard deviation of a sensor's noise, in σ of that sensor. Much larger would hide the small faults from everybody;
+/// much smaller would leave only a model's own misfit, which has no steady tail.
 pub const NOISE_SIGMA: f64 = 0.10;
 /// Share of values that don't arrive.
 pub const MISSING_SHARE: f64 = 0.01;
-/// Readings of each pump from which the plant learns what is usual of its sensors: three days.
+/// Readings of each pump from which the plant learns what is usual of its sensors: fifteen days.
 const N_CALIBRATION: usize = 15 * READINGS_A_DAY;
 
 /// One record of one pump, before it is written.
@@ -82,9 +85,9 @@ pub struct Usual {
     pub mean: f64,
     /// Standard deviation.
     pub std: f64,
-    /// Smallest value seen in three days.
+    /// Smallest value seen in fifteen days.
     pub low: f64,
-    /// Largest value seen in three days.
+    /// Largest value seen in fifteen days.
     pub high: f64,
 }
 
@@ -101,7 +104,8 @@ pub struct Sample {
     pub values: Values,
 }
 
-/// A bounded wanderer: a mean-reverting Gaussian walk, squashed into [-1, 1] so that no sensor has a long tail.
+/// A bounded wanderer: a mean-reverting Gaussian walk, folded into [-1, 1] by a sine. So no sensor has a long tail, and
+/// the ends of its range are everyday places that the history knows as well as the middle.
 #[derive(Clone, Debug)]
 struct Walk {
     at: f64,
@@ -128,7 +132,8 @@ struct Pump {
 }
 
 impl Pump {
-    /// Memories in readings: 14 are 42 minutes, 40 are two hours.
+    /// Memories in readings: 4 are an hour, 8 are two. Longer ones would make a history of weeks hold too few different
+    /// situations, and the live part would be full of new ones.
     fn new(rng: &mut ChaCha8Rng) -> Self {
         let wear = rng.random_range(-0.25..0.25);
         Self { wear, walks: [4.0, 5.0, 6.0, 8.0, 8.0, 6.0].map(|readings| Walk::new(readings, rng)) }
@@ -160,7 +165,7 @@ pub struct Plant {
 }
 
 impl Plant {
-    /// Builds the plant of `seed` and lets it run in for three simulated days to learn what is usual.
+    /// Builds the plant of `seed` and lets it run in for fifteen simulated days to learn what is usual.
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let pumps = (0..N_PUMPS).map(|_| Pump::new(&mut rng)).collect();
@@ -228,7 +233,7 @@ impl Plant {
     }
 
     fn calibrate(&mut self) {
-        let mut columns = vec![vec![Vec::with_capacity(N_CALIBRATION); N_SENSORS]; N_PUMPS];
+        let mut columns = vec![vec![Vec::new(); N_SENSORS]; N_PUMPS];
         for _ in 0..N_CALIBRATION * N_PUMPS {
             let sample = self.sample();
             for (column, value) in columns[sample.pump].iter_mut().zip(sample.values) {

@@ -21,7 +21,7 @@ const LEAD_SECONDS: f64 = 2.0;
 const TAIL_SECONDS: f64 = 3.5;
 /// Seconds from one fault to the next.
 const SPACING_SECONDS: f64 = 3.0;
-/// Rounds of the past from which a broken correlation takes its values: half a day.
+/// Rounds of the past from which a broken correlation takes its values: two and a half days.
 const N_PAST_ROUNDS: usize = 240;
 /// Draws for one fault until its size is right.
 const N_DRAWS: usize = 400;
@@ -43,16 +43,16 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// The kinds in the order of one block of eight: three visible ones, five that no single sensor shows.
-fn block(rng: &mut ChaCha8Rng) -> [FaultKind; 8] {
+/// The kinds in the order of one block of ten: three visible ones, seven that no single sensor shows.
+fn block(rng: &mut ChaCha8Rng) -> [FaultKind; 10] {
     use FaultKind::{Bias, BrokenCorrelation, CrossedPumps, Drift, NoiseBurst, Spike, Stuck, SwappedRegime};
-    let mut hidden = [Stuck, Drift, BrokenCorrelation, SwappedRegime, CrossedPumps];
+    let mut hidden = [Stuck, Drift, BrokenCorrelation, SwappedRegime, CrossedPumps, BrokenCorrelation, SwappedRegime];
     let mut visible = [Spike, Bias, NoiseBurst];
     hidden.shuffle(rng);
     visible.shuffle(rng);
-    let [a, b, c, d, e] = hidden;
+    let [a, b, c, d, e, f, g] = hidden;
     let [x, y, z] = visible;
-    [a, x, b, c, y, d, e, z]
+    [a, x, b, c, y, d, e, z, f, g]
 }
 
 /// Plans the faults of the next `n_records` readings of `plant`: one each three seconds, none in the first two seconds
@@ -86,7 +86,7 @@ pub fn plan(plant: &Plant, plan: &Plan) -> Vec<Fault> {
 /// Readings that a fault lasts. It grows with the square root of the rate: were it longer, a random alarm at the same
 /// number of alerts would hit most windows by luck, and the comparison would say nothing.
 fn n_readings(kind: FaultKind, rate: f64) -> usize {
-    let base = rate.sqrt().clamp(14.0, 36.0);
+    let base = (0.85 * rate.sqrt()).clamp(12.0, 32.0);
     let factor = match kind {
         FaultKind::Spike => return 4,
         FaultKind::Drift | FaultKind::Stuck => 1.4,
@@ -95,7 +95,7 @@ fn n_readings(kind: FaultKind, rate: f64) -> usize {
     (base * factor).round() as usize
 }
 
-/// A copy of the plant that runs ahead and remembers half a day.
+/// A copy of the plant that runs ahead and remembers two and a half days.
 struct Rehearsal {
     plant: Plant,
     start: usize,
