@@ -10,7 +10,9 @@ fn main() {
     let revision = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=STRAYD_REVISION={revision}");
     println!("cargo::rerun-if-changed=build.rs");
-    if let Some(head) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| std::path::Path::new(path).exists()) {
+    if let Some(head) =
+        git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| std::path::Path::new(path).exists())
+    {
         println!("cargo::rerun-if-changed={head}");
     }
 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 
 pub use logs::init as init_logs;
-pub use supervise::version;
+pub use supervise::{OnSignals, version};
 
 use crate::admin::Admin;
+use crate::blas;
 use crate::config::Config;
-use crate::history::TopicHistory;
+use crate::history::{Bound, History, TopicHistory};
 use crate::kafka::Trouble;
 use crate::model::ModelCell;
 use crate::pipeline::inflight::Settling;
@@ -32,7 +33,6 @@ use crate::sink::{KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, Phase};
-use crate::{admin, blas};
 
 /// Longest pause between two attempts to reach the brokers.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
 /// Starts the daemon and returns when its admin server listens.
 ///
 /// Errors: the admin address is taken, or the settings are refused.
-pub fn start(config: Config, shutdown: Shutdown, on_signals: supervise::OnSignals) -> anyhow::Result<Daemon> {
+pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyhow::Result<Daemon> {
     blas::init();
     let metrics = Arc::new(Metrics::new());
     supervise::show_build(&metrics, now_ms());
@@ -145,6 +145,17 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<
             Ok(())
         }
     }
+}
+
+/// Asks the brokers once for every topic that the configuration names.
+///
+/// Errors: what is wrong, in words for the user.
+pub fn check_cluster(config: &Config) -> Result<(), String> {
+    let sink = KafkaSink::new(&config.kafka, &config.output, usize::MAX, Trouble::default())
+        .map_err(|error| error.to_string())?;
+    let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
+    history.extents(Bound::Settled)?;
+    sink.check_topics(Duration::from_secs(5))
 }
 
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.

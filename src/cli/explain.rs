@@ -81,7 +81,8 @@ fn of_topic(options: &Options, record: &str) -> anyhow::Result<Found> {
     let [offset, partition, topic] = parts[..] else {
         bail!("--record {record}: expected TOPIC/PARTITION/OFFSET");
     };
-    let number = |what: &str, text: &str| text.parse::<i64>().with_context(|| format!("--record {record}: {what} `{text}`"));
+    let number =
+        |what: &str, text: &str| text.parse::<i64>().with_context(|| format!("--record {record}: {what} `{text}`"));
     let (partition, offset) = (number("partition", partition)? as i32, number("offset", offset)?);
     let mut config = options.config.clone();
     config.overrides.push(("input.topic".into(), topic.into()));
@@ -99,7 +100,13 @@ fn of_topic(options: &Options, record: &str) -> anyhow::Result<Found> {
 }
 
 /// The anomaly record as the daemon would publish it.
-fn record_of(config: &Config, model: &Arc<Model>, id: RecordId, time_ms: i64, payload: &[u8]) -> anyhow::Result<String> {
+fn record_of(
+    config: &Config,
+    model: &Arc<Model>,
+    id: RecordId,
+    time_ms: i64,
+    payload: &[u8],
+) -> anyhow::Result<String> {
     let names: Vec<String> = model.schema.names().map(str::to_owned).collect();
     let mut decoder = decode::build(&config.decode, &names);
     let mut batch = Batch::new(1, names.len());
@@ -132,6 +139,10 @@ fn print_record(record: &serde_json::Value) {
     for pattern in record["patterns"].as_array().into_iter().flatten() {
         let name = pattern["name"].as_str().unwrap_or_default();
         let role = pattern["role"].as_str().unwrap_or_default();
-        println!("pattern {name}: {role}, {} against usually {}", text(&pattern["activation"]), text(&pattern["usual"]));
+        println!(
+            "pattern {name}: {role}, {} against usually {}",
+            text(&pattern["activation"]),
+            text(&pattern["usual"])
+        );
     }
 }

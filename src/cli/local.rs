@@ -58,8 +58,7 @@ impl Local {
         let sink = Arc::new(MemorySink::default());
         let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, config.pipeline.drain_timeout));
         let source = MemorySource::new(records.collect()).starting_at(history.len() as i64);
-        let lane =
-            Lane::new(0, shared.clone(), Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
+        let lane = Lane::new(0, shared.clone(), Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
         let head = Head::default();
         head.advance_to(history.len() as i64);
         let table = TableHistory::new(name, Arc::new(ordered), head.clone());
@@ -84,7 +83,10 @@ impl Local {
     }
 
     /// Scores the next rows and hands what was published to `take`. Returns the number of rows, none at the end.
-    pub fn step(&mut self, take: &mut dyn FnMut(Channel, &[u8]) -> anyhow::Result<()>) -> anyhow::Result<Option<usize>> {
+    pub fn step(
+        &mut self,
+        take: &mut dyn FnMut(Channel, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<usize>> {
         let step = self.lane.step()?;
         for sent in self.sink.take() {
             take(sent.channel, &sent.value)?;

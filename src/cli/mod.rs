@@ -135,8 +135,8 @@ fn version() -> &'static str {
 
 /// A bar of `n` steps on stderr, invisible when stderr is no terminal.
 fn progress_bar(n: u64, what: &'static str) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")
-        .expect("the template is valid");
+    let style =
+        indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("the template is valid");
     indicatif::ProgressBar::new(n).with_style(style).with_message(what)
 }
 

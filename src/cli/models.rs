@@ -88,7 +88,8 @@ fn list(common: &Common) -> anyhow::Result<()> {
 fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
     let registry = common.registry()?;
     let current = registry.current()?;
-    let version = version.or(current).context("there is no model yet; the daemon trains the first one when it starts")?;
+    let version =
+        version.or(current).context("there is no model yet; the daemon trains the first one when it starts")?;
     let model = registry.load(version)?;
     let features: Vec<&str> = model.schema.names().collect();
     let document = serde_json::json!({
@@ -99,7 +100,7 @@ fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
         "trained_at": model.trained_at(),
         "features": features,
         "schema_fingerprint": model.schema.fingerprint(),
-        "n_latents": model.autoencoder.n_latents(),
+        "n_latents": model.autoencoder.b_enc.len(),
         "lineage": model.lineage,
     });
     if common.json {
@@ -112,7 +113,7 @@ fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
     println!("trained    {} on {} rows, {} held out", model.trained_at(), lineage.n_rows_train, lineage.n_rows_holdout);
     println!("reason     {}, seed {}, parent {:?}", lineage.reason, lineage.seed, lineage.parent);
     println!("source     {} in {} stretches", lineage.source, lineage.chunks.len());
-    println!("latents    {}", model.autoencoder.n_latents());
+    println!("latents    {}", model.autoencoder.b_enc.len());
     println!("features   {} ({})", features.len(), features.join(", "));
     Ok(())
 }

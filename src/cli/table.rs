@@ -36,7 +36,9 @@ impl Table {
         let label_at = match label {
             None => None,
             Some(label) => match header.iter().position(|name| name == label) {
-                None => bail!("there is no column `{label}`; there are {}", header.iter().collect::<Vec<_>>().join(", ")),
+                None => {
+                    bail!("there is no column `{label}`; there are {}", header.iter().collect::<Vec<_>>().join(", "))
+                }
                 at => at,
             },
         };

@@ -74,7 +74,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("{document}");
     } else {
         println!("trained on {} of {n_rows} rows, {} held out", report.n_train, report.n_holdout);
-        println!("explained variance {:.3}, dead latents {:.1} %", report.explained_variance, 100.0 * report.dead_ratio);
+        println!(
+            "explained variance {:.3}, dead latents {:.1} %",
+            report.explained_variance,
+            100.0 * report.latents_dead_ratio
+        );
         println!("model {} in {}", model.short_hash(), options.out.display());
     }
     Ok(())

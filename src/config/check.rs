@@ -30,7 +30,9 @@ impl Found {
     }
 
     fn names(&mut self, raw: &RawConfig) {
-        self.need(!raw.detector.name.trim().is_empty(), "detector.name", || "it is empty; give the detector a name".into());
+        self.need(!raw.detector.name.trim().is_empty(), "detector.name", || {
+            "it is empty; give the detector a name".into()
+        });
         self.need(!raw.input.topic.is_empty(), "input.topic", || "it is not set; name the topic of the vectors".into());
         let output = &raw.output;
         let outputs = [
@@ -42,7 +44,9 @@ impl Found {
         for (key, topic) in outputs.into_iter().filter_map(|(key, topic)| topic.map(|topic| (key, topic))) {
             self.need(!topic.is_empty(), key, || "it is empty; name a topic".into());
             if let Some((other, _)) = taken.iter().find(|(_, known)| *known == topic) {
-                self.need(topic.is_empty(), key, || format!("`{topic}` is also {other}; each needs a topic of its own"));
+                self.need(topic.is_empty(), key, || {
+                    format!("`{topic}` is also {other}; each needs a topic of its own")
+                });
             }
             taken.push((key, topic));
         }
@@ -61,7 +65,9 @@ impl Found {
         let kafka = &raw.kafka;
         self.need(!kafka.brokers.trim().is_empty(), "kafka.brokers", || "it is empty; name host:port".into());
         self.need(!kafka.group.is_empty(), "kafka.group", || "it is empty; name the consumer group".into());
-        self.need(kafka.instance.as_deref() != Some(""), "kafka.instance", || "it is empty; leave it out or name it".into());
+        self.need(kafka.instance.as_deref() != Some(""), "kafka.instance", || {
+            "it is empty; leave it out or name it".into()
+        });
         let set = |key: &str| kafka.librdkafka.get(key).and_then(|value| value.parse::<u64>().ok());
         let poll_ms = set("max.poll.interval.ms").unwrap_or(MAX_POLL_INTERVAL_MS);
         let delivery = kafka.delivery_timeout;

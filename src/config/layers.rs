@@ -22,9 +22,8 @@ struct Leaf {
 pub fn merge(sources: &Sources) -> Result<RawConfig, Problems> {
     let mut leaves = Vec::new();
     if let Some(file) = &sources.file {
-        let tree = read(file).map_err(|message| {
-            Problems(vec![Problem { key: file.display().to_string(), message }])
-        })?;
+        let tree =
+            read(file).map_err(|message| Problems(vec![Problem { key: file.display().to_string(), message }]))?;
         collect(&mut Vec::new(), tree, &mut leaves);
     }
     let environment = sources.environment.iter().filter_map(|(name, value)| {
@@ -102,7 +101,12 @@ fn candidates(leaf: &Leaf) -> Vec<Value> {
     };
     let parsed = toml::from_str::<Map<String, Value>>(&format!("v = {text}"));
     let list = text.split(',').map(|item| Value::String(item.trim().to_owned())).collect();
-    parsed.ok().and_then(|mut table| table.remove("v")).into_iter().chain([leaf.value.clone(), Value::Array(list)]).collect()
+    parsed
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .into_iter()
+        .chain([leaf.value.clone(), Value::Array(list)])
+        .collect()
 }
 
 /// Puts a value at its place, making tables on the way.

@@ -121,7 +121,6 @@ fn fields(config: &Config, objects: &[Object<'_>]) -> Result<Inferred, InferErro
         |name: &str| config.time_field.as_deref() == Some(name) || config.passthrough.iter().any(|p| p == name);
     let mut inferred = Inferred { names: Vec::new(), left_out: Vec::new() };
     for (name, seen) in ordered {
-        #[expect(clippy::cast_precision_loss, reason = "a sample has thousands of records at most")]
         let share = seen.n_numbers as f64 / objects.len() as f64;
         let reason = match seen.other {
             _ if is_set_aside(name) && config.field.is_none() => continue,

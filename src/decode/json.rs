@@ -73,8 +73,7 @@ impl Json {
             reject: None,
         };
         let mut reader = serde_json::Deserializer::from_slice(payload);
-        let outcome =
-            Record(&mut state, Level::Outer).deserialize(&mut reader).and_then(|()| reader.end());
+        let outcome = Record(&mut state, Level::Outer).deserialize(&mut reader).and_then(|()| reader.end());
         if let Some(reject) = state.reject {
             return Err(reject);
         }
@@ -176,7 +175,6 @@ fn event_time(raw: &str) -> Result<Option<i64>, String> {
     if !(0.0..=253_402_300_799_999.0).contains(&millis) {
         return Err(format!("{raw} ms is outside the years 1970 to 9999"));
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the range has just been checked")]
     Ok(Some(millis as i64))
 }
 
@@ -342,12 +340,10 @@ impl<'de> Visitor<'de> for Number<'_, '_> {
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "values are f32 by design")]
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
         self.visit_f64(value as f64)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "values are f32 by design")]
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
         self.visit_f64(value as f64)
     }

@@ -111,11 +111,8 @@ fn a_payload_over_the_limit_is_refused_unread() {
 
 #[test]
 fn time_and_passthrough_are_taken_from_the_record() {
-    let config = Config {
-        time_field: Some("at".into()),
-        passthrough: vec!["site".into(), "tags".into()],
-        ..Config::default()
-    };
+    let config =
+        Config { time_field: Some("at".into()), passthrough: vec!["site".into(), "tags".into()], ..Config::default() };
     let text = r#"{"at": "2026-01-01T00:00:00.5Z", "temp": 1, "site": "north", "tags": ["a", 1]}"#;
     let (decoded, _, carried) = decode_with(&config, text).expect("accepted");
     assert_eq!(decoded.time_ms, Some(1_767_225_600_500));

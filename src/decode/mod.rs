@@ -118,16 +118,8 @@ pub enum Reject {
 
 impl Reject {
     /// Every reason, as in the metric's label and the dead letter's header.
-    pub const REASONS: [&str; 8] = [
-        "empty",
-        "too_large",
-        "invalid_utf8",
-        "malformed",
-        "wrong_length",
-        "wrong_type",
-        "duplicate_name",
-        "bad_time",
-    ];
+    pub const REASONS: [&str; 8] =
+        ["empty", "too_large", "invalid_utf8", "malformed", "wrong_length", "wrong_type", "duplicate_name", "bad_time"];
 
     /// The reason in one word.
     pub fn reason(&self) -> &'static str {
@@ -173,7 +165,6 @@ fn check_size(payload: &[u8], bytes_max: usize) -> Result<(), Reject> {
 }
 
 /// A finite `f64` as `f32`; what is too large for `f32` becomes its largest value, so that it is scored, not missing.
-#[expect(clippy::cast_possible_truncation, reason = "values are f32 by design; the clamp keeps them finite")]
 fn narrow(value: f64) -> f32 {
     if value.is_finite() { value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32 } else { f32::NAN }
 }

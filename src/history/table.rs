@@ -62,7 +62,9 @@ mod tests {
         head.advance_to(2);
         let extents = history.extents(Bound::Head).expect("a table is always there");
         let mut seen = Vec::new();
-        history.read(&extents, &mut |past| seen.push((past.id.offset, past.payload.map(<[u8]>::to_vec)))).expect("read");
+        history
+            .read(&extents, &mut |past| seen.push((past.id.offset, past.payload.map(<[u8]>::to_vec))))
+            .expect("read");
         assert_eq!(seen, [(0, Some(vec![1])), (1, Some(vec![2]))]);
     }
 }

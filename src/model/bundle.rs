@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use super::lineage::Lineage;
 use super::workspace::Workspace;
 use crate::preprocess::{Preprocessor, Schema};
+use crate::record::rfc3339;
 use crate::sae::Autoencoder;
 use crate::score::{Cards, Evidence, Explanation, mean_squared_residuals};
 use crate::threshold::Calibration;
@@ -72,6 +73,11 @@ impl Model {
     /// The first characters of the hash, for records and logs.
     pub fn short_hash(&self) -> &str {
         self.hash.get(..SHORT).unwrap_or(&self.hash)
+    }
+
+    /// When the training ended, RFC 3339.
+    pub fn trained_at(&self) -> String {
+        rfc3339(self.trained_at_ms)
     }
 
     /// Number of raw values in a row.

@@ -3,6 +3,7 @@
 //! Filled in by whoever runs a training round; never used in scoring.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// One stretch of one partition that was read for training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,19 @@ pub struct Chunk {
     pub n_records: u64,
     /// SHA-256 of the payloads in order, hexadecimal.
     pub sha256: String,
+}
+
+impl Chunk {
+    /// A stretch of consecutive offsets from `start` on, one a payload.
+    pub fn of_payloads<'a>(partition: i32, start: i64, payloads: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (mut hash, mut n_records) = (Sha256::new(), 0);
+        for payload in payloads {
+            hash.update(payload);
+            n_records += 1;
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { partition, start, end: start + n_records, n_records: n_records as u64, sha256 }
+    }
 }
 
 /// Where a model comes from.

@@ -85,17 +85,15 @@ impl Intake {
         let decoded = self.decoder.decode(payload, self.batch.slot())?;
         self.counts.n_unknown += u64::from(decoded.n_unknown);
         let mut traceparent = None;
+        if let Some(headers) = raw.headers {
             headers.each(&mut |name, value| {
                 if name == "traceparent" {
                     traceparent = value.map(<[u8]>::to_vec);
                 }
             });
         }
-        let carried = Carried {
-            key: raw.key,
-            traceparent: traceparent.as_deref(),
-            passthrough: self.decoder.passthrough(),
-        };
+        let carried =
+            Carried { key: raw.key, traceparent: traceparent.as_deref(), passthrough: self.decoder.passthrough() };
         self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
         Ok(())
     }

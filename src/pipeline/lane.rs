@@ -14,10 +14,12 @@ use super::inflight::Settling;
 use super::intake::Intake;
 use super::publish::{Judged, Publisher};
 use super::{Shared, now_ms};
+use crate::batch::Batch;
 use crate::model::{Model, Workspace};
+use crate::record::rfc3339;
 use crate::shutdown::Shutdown;
-use crate::sink::Sink;
-use crate::sink::anomaly::{Score, rfc3339};
+use crate::sink::anomaly::Score;
+use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Source, SourceError};
 use crate::threshold::{self, Severity, Threshold};
 
@@ -58,7 +60,6 @@ pub enum Step {
 struct Judge {
     model: Arc<Model>,
     threshold: Box<dyn Threshold>,
-    threshold_raw: f64,
     workspace: Workspace,
     intake: Intake,
 }
@@ -135,14 +136,11 @@ impl Lane {
             Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
             used => {
                 let threshold = threshold::build(&self.shared.threshold, &model.calibration);
-                let threshold_raw = model.calibration.raw(threshold.z_at_alert());
                 let intake = match used {
                     Some(judge) if judge.intake.fits(&model) => judge.intake,
                     _ => Intake::new(&self.shared, &model),
                 };
-                self.shared.metrics.threshold.set(threshold_raw);
-                let workspace = model.workspace(self.shared.pipeline.rows_max);
-                Judge { model, threshold, threshold_raw, workspace, intake }
+                Judge { model, threshold, workspace: Workspace::new(), intake }
             }
         }
     }
@@ -178,9 +176,9 @@ impl Lane {
     }
 
     fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
-        let Judge { model, threshold, threshold_raw, workspace, intake } = judge;
+        let Judge { model, threshold, workspace, intake } = judge;
         let metrics = self.publisher.metrics();
-        metrics.all.batch_records.observe(as_f64(intake.counts.n_consumed));
+        metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
         if intake.batch.is_empty() {
             return Ok(());
         }
@@ -191,6 +189,7 @@ impl Lane {
         let scored_time = rfc3339(now_ms());
         let model_ref = Publisher::model_ref(model);
         let target = threshold.target_alert_rate();
+        let mut limit = f64::NAN;
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
             if z.is_nan() {
@@ -200,11 +199,11 @@ impl Lane {
             intake.counts.n_scored += 1;
             let verdict = threshold.judge(row.id.partition, z);
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
-            let ratio = raw / *threshold_raw;
+            limit = model.calibration.raw(threshold.z_at_alert(row.id.partition));
+            let ratio = raw / limit;
             metrics.ratio(ratio);
-            let score = Score { ratio, raw, threshold: *threshold_raw, z, p_value: verdict.p_value, severity };
-            let judged =
-                Judged { batch: &intake.batch, row, score, model: &model_ref, scored_time: &scored_time };
+            let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
+            let judged = Judged { batch: &intake.batch, row, score, model: &model_ref, scored_time: &scored_time };
             self.publisher.score(&judged, &intake.receipt)?;
             if let Some(severity) = severity {
                 let at = Severity::ALL.iter().position(|known| *known == severity);
@@ -213,6 +212,9 @@ impl Lane {
                 let why = model.explain(values.row(i), workspace, i, self.shared.output.features_max);
                 self.publisher.anomaly(&judged, &why, &intake.receipt)?;
             }
+        }
+        if limit.is_finite() {
+            metrics.all.threshold.set(limit);
         }
         intake.counts.n_missing = workspace.values_missing();
         intake.counts.n_clipped = workspace.values_clipped();
@@ -236,7 +238,6 @@ impl Lane {
         }
         let now = now_ms();
         for time_ms in settled.times_ms {
-            #[expect(clippy::cast_precision_loss, reason = "a latency in milliseconds is far below 2^52")]
             metrics.all.end_to_end_latency_seconds.observe((now - time_ms).max(0) as f64 / 1000.0);
         }
         Ok(())
@@ -283,8 +284,21 @@ impl Lane {
     }
 }
 
-fn as_f64(n: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-    let n = n as f64;
-    n
+/// Publishes the anomaly record of the first row of `batch`, whatever its score. A row with too few observed values
+/// publishes nothing.
+///
+/// Errors: it can't be handed to the sink.
+pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publisher) -> Result<(), LaneError> {
+    let mut workspace = Workspace::new();
+    model.score(batch.values(), &mut workspace);
+    let mut threshold = threshold::build(&shared.threshold, &model.calibration);
+    let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
+    let verdict = threshold.judge(row.id.partition, workspace.z()[0]);
+    let (raw, limit) = (workspace.raw()[0], model.calibration.raw(threshold.z_at_alert(row.id.partition)));
+    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, threshold.target_alert_rate()));
+    let (z, p_value) = (workspace.z()[0], verdict.p_value);
+    let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
+    let judged = Judged { batch, row, score, model: &Publisher::model_ref(model), scored_time: &rfc3339(now_ms()) };
+    let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
+    publisher.anomaly(&judged, &why, &Receipt::default())
 }

@@ -6,7 +6,7 @@
 pub mod inflight;
 mod intake;
 pub mod lane;
-mod publish;
+pub mod publish;
 pub mod trainer;
 
 use std::sync::Arc;

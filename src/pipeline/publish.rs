@@ -12,8 +12,9 @@ use super::{Shared, now_ms};
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
 use crate::model::Model;
+use crate::record::rfc3339;
 use crate::score::Explanation;
-use crate::sink::anomaly::{ANOMALY_TYPE, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of, rfc3339};
+use crate::sink::anomaly::{ANOMALY_TYPE, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of};
 use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::Raw;
 use crate::telemetry::LaneMetrics;
@@ -70,7 +71,7 @@ impl Publisher {
 
     /// What the records of one batch say of their model.
     pub fn model_ref(model: &Model) -> ModelRef<'_> {
-        ModelRef { version: model.version, hash: model.short_hash(), trained_at: rfc3339(model.trained_at_ms) }
+        ModelRef { version: model.version, hash: model.short_hash(), trained_at: model.trained_at() }
     }
 
     /// Publishes an anomaly.

@@ -74,8 +74,10 @@ pub enum TrainerError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The stored model watches other features than the configuration names.
-    #[error("model version {version} does not fit schema.features: {difference}; give it back its features, or start \
-             over with another registry.path")]
+    #[error(
+        "model version {version} does not fit schema.features: {difference}; give it back its features, or start \
+             over with another registry.path"
+    )]
     Schema {
         /// The stored version.
         version: u64,
@@ -111,7 +113,6 @@ pub struct Trainer {
     schedule: Schedule,
     n_seen: u64,
     last_round: Instant,
-    began: Instant,
     first_seen: Option<(Instant, usize)>,
 }
 
@@ -124,8 +125,7 @@ impl Trainer {
         settings: Settings,
         shutdown: Shutdown,
     ) -> Self {
-        let schedule = Schedule::new(&settings.model);
-        let now = Instant::now();
+        let schedule = Schedule::new(&settings.model, 0);
         Self {
             shared,
             history,
@@ -135,8 +135,7 @@ impl Trainer {
             admission: Admission::default(),
             schedule,
             n_seen: 0,
-            last_round: now,
-            began: now,
+            last_round: Instant::now(),
             first_seen: None,
         }
     }
@@ -177,7 +176,7 @@ impl Trainer {
             return Ok(Ticked::Nothing);
         }
         let reason = match () {
-            () if self.schedule.due() => "records",
+            () if self.schedule.is_due() => "records",
             () if since >= trainer.retrain_interval => "time",
             () => return Ok(Ticked::Nothing),
         };
@@ -213,7 +212,10 @@ impl Trainer {
     /// A topic with a long history has had its youth already.
     fn restore_schedule(&mut self) {
         match self.history.extents(Bound::Settled) {
-            Ok(extents) => self.schedule.restore(extents.iter().map(|extent| extent.len() as u64).sum()),
+            Ok(extents) => {
+                let n_records = extents.iter().map(|extent| extent.len() as u64).sum();
+                self.schedule = Schedule::new(&self.settings.model, n_records);
+            }
             Err(reason) => tracing::warn!(reason, "the history can't be read yet; rounds come as for a new topic"),
         }
     }
@@ -238,6 +240,7 @@ impl Trainer {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 "first".clone_into(&mut fitted.lineage.reason);
+                self.admission = Admission::after(&sample.rows);
                 self.adopt(fitted, began)
             }
             Err(error) => {
@@ -261,16 +264,16 @@ impl Trainer {
         let seed = self.settings.trainer.seed.wrapping_add(champion.version);
         let shutdown = self.shutdown.clone();
         let mut admission = self.admission.clone();
-        let fitted =
-            train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
-                if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+        let fitted = train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
+            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         match fitted {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 fitted.lineage.parent = Some(champion.version);
                 fitted.lineage.champion = Some(champion.version);
                 reason.clone_into(&mut fitted.lineage.reason);
+                self.admission = admission;
                 self.adopt(fitted, began)
             }
             // A quiet topic: the next round has more.
@@ -285,7 +288,6 @@ impl Trainer {
     /// Stores the model, makes it current, and swaps it in, in this order.
     fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
         fitted.lineage.source = self.history.name();
-        self.admission = fitted.admission.clone();
         let report = fitted.report.clone();
         let version = self.registry.next_version()?;
         let model = fitted.into_model(version, now_ms());
@@ -296,7 +298,7 @@ impl Trainer {
         metrics.training_duration_seconds.observe(began.elapsed().as_secs_f64());
         metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
         metrics.explained_variance_ratio.set(report.explained_variance);
-        metrics.latents_dead_ratio.set(report.dead_ratio);
+        metrics.latents_dead_ratio.set(report.latents_dead_ratio);
         tracing::info!(
             version,
             n_rows = report.n_rows,
@@ -338,7 +340,6 @@ impl Trainer {
 /// Shows how far the first training has come.
 fn report(shared: &Shared, progress: &Progress, began: Instant) {
     let Progress { steps_done, steps_total, .. } = *progress;
-    #[expect(clippy::cast_precision_loss, reason = "step counts are small")]
     let left = began.elapsed().as_secs_f64() * (steps_total - steps_done) as f64 / steps_done.max(1) as f64;
     let reason = format!("training the first model: step {steps_done} of {steps_total}");
     shared.metrics.warmup_eta_seconds.set(left);

@@ -115,8 +115,7 @@ impl Registry for Directory {
 fn summary(model: &Model) -> Summary {
     Summary {
         hash: model.short_hash().to_owned(),
-        trained_at: jiff::Timestamp::from_millisecond(model.trained_at_ms)
-            .map_or_else(|_| model.trained_at_ms.to_string(), |time| format!("{time:.3}")),
+        trained_at: model.trained_at(),
         n_features: model.n_features(),
         n_rows_train: model.lineage.n_rows_train,
         parent: model.lineage.parent,

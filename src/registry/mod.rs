@@ -4,6 +4,7 @@
 //! before it can become current.
 
 mod directory;
+mod memory;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use directory::Directory;
+pub use memory::MemoryRegistry;
 
 use crate::model::Model;
 use crate::model::artifact::ArtifactError;
@@ -54,7 +56,7 @@ pub struct Summary {
     /// Number of features.
     pub n_features: usize,
     /// Rows it was trained on.
-    pub n_rows_train: usize,
+    pub n_rows_train: u64,
     /// Version it was trained from.
     pub parent: Option<u64>,
     /// Why it was trained.

@@ -4,7 +4,6 @@
 //! function of topic, partition, offset and detector name, and of nothing else, so that a replay or a retry never makes
 //! a second anomaly. JSON never holds NaN or infinity: what is not finite is written as null.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -125,12 +124,6 @@ pub fn id_of(topic: &str, record: RecordId, detector: &str) -> String {
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A time in RFC 3339 with milliseconds; what no calendar holds becomes the epoch.
-pub fn rfc3339(time_ms: i64) -> String {
-    let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,11 +142,5 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
-    }
-
-    #[test]
-    fn times_have_milliseconds() {
-        assert_eq!(rfc3339(1_767_225_600_000), "2026-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -64,7 +64,11 @@ impl Sink for MemorySink {
             channel: message.channel,
             key: message.key.map(<[u8]>::to_vec),
             value: message.value.to_vec(),
-            headers: message.headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))).collect(),
+            headers: message
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec)))
+                .collect(),
         });
         if let Some(withheld) = &mut state.withheld {
             receipt.expect();

@@ -172,10 +172,7 @@ fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, offsets: &
     match consumer.store_offsets(&list) {
         Ok(()) => 0,
         // One partition that has left must not keep the others from being settled.
-        Err(_) => offsets
-            .iter()
-            .filter(|&&offset| consumer.store_offsets(&list_of(topic, &[offset])).is_err())
-            .count(),
+        Err(_) => offsets.iter().filter(|&&offset| consumer.store_offsets(&list_of(topic, &[offset])).is_err()).count(),
     }
 }
 
@@ -203,11 +200,8 @@ impl ClientContext for Callbacks {
         let Some(topic) = statistics.topics.get(&*self.topic) else { return };
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in topic.partitions.values() {
-            let lag = if partition.consumer_lag_stored >= 0 {
-                partition.consumer_lag_stored
-            } else {
-                partition.consumer_lag
-            };
+            let lag =
+                if partition.consumer_lag_stored >= 0 { partition.consumer_lag_stored } else { partition.consumer_lag };
             if let Some(known) = lags.get_mut(&partition.partition)
                 && lag >= 0
             {
@@ -225,7 +219,7 @@ impl ConsumerContext for Callbacks {
             let settled = self.listener.revoked(&partitions, lost);
             store(consumer, &self.topic, &settled);
             let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().for_each(|partition| drop(lags.remove(partition)));
+            lags.retain(|partition, _| !partitions.contains(partition));
             tracing::info!(?partitions, lost, "partitions revoked");
         }
     }
@@ -234,7 +228,7 @@ impl ConsumerContext for Callbacks {
         if let Rebalance::Assign(list) = rebalance {
             let partitions = partitions_of(list);
             let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-            partitions.iter().for_each(|&partition| drop(lags.entry(partition).or_insert(0)));
+            lags.extend(partitions.iter().map(|&partition| (partition, 0)));
             tracing::info!(?partitions, "partitions assigned");
             self.listener.assigned(&partitions);
         }

@@ -52,6 +52,12 @@ impl MemorySource {
         Self { records: numbered.into_iter(), settled: Arc::default() }
     }
 
+    /// Moves every offset up by `offset`, as if older records had been removed.
+    pub fn starting_at(self, offset: i64) -> Self {
+        let moved: Vec<_> = self.records.map(|(at, record)| (at + offset, record)).collect();
+        Self { records: moved.into_iter(), settled: self.settled }
+    }
+
     /// A handle on the offsets settled so far, in the order in which they were settled.
     pub fn settled(&self) -> Arc<Mutex<Vec<NextOffset>>> {
         Arc::clone(&self.settled)

@@ -45,9 +45,15 @@ macro_rules! metrics {
 }
 
 macro_rules! declare_args {
-    () => { Args { labels: &[], buckets: &[] } };
-    ($labels:expr) => { Args { labels: &$labels, buckets: &[] } };
-    ($labels:expr, $buckets:expr) => { Args { labels: &$labels, buckets: $buckets } };
+    () => {
+        Args { labels: &[], buckets: &[] }
+    };
+    ($labels:expr) => {
+        Args { labels: &$labels, buckets: &[] }
+    };
+    ($labels:expr, $buckets:expr) => {
+        Args { labels: &$labels, buckets: $buckets }
+    };
 }
 
 /// Labels and buckets of a metric.
@@ -135,12 +141,10 @@ impl Metrics {
         for (i, lane) in health.lanes().iter().enumerate() {
             let label = &[i.to_string()];
             self.lane_alive.with_label_values(label).set(i64::from(lane.is_alive()));
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are far below 2^52")]
             let seconds = lane.last_progress_ms() as f64 / 1000.0;
             self.lane_last_progress_timestamp_seconds.with_label_values(label).set(seconds);
         }
         if let Some((_, trained_at_ms)) = *self.model.lock().unwrap_or_else(PoisonError::into_inner) {
-            #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
             self.model_age_seconds.set((now_ms - trained_at_ms).max(0) as f64 / 1000.0);
         }
         let mut page = Vec::new();

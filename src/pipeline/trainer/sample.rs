@@ -44,7 +44,7 @@ impl Trainer {
             Ok(schema) => schema,
             Err(reason) => return Ok(Err((reason, None))),
         };
-        let config = &self.settings.history;
+        let config = self.settings.history.clone();
         let ranges = plan::first(&extents, config.rows, config.chunk_rows, self.settings.trainer.seed);
         let sample = match self.read_rows(&schema, &ranges) {
             Ok(sample) => sample,
@@ -67,7 +67,6 @@ impl Trainer {
 
     fn collecting(&mut self, n: usize, rows_min: usize) -> NotYet {
         let (since, n_first) = *self.first_seen.get_or_insert((Instant::now(), n));
-        #[expect(clippy::cast_precision_loss, reason = "record counts are far below 2^52")]
         let (gained, missing) = (n.saturating_sub(n_first) as f64, rows_min.saturating_sub(n) as f64);
         let eta = (gained > 0.0).then(|| since.elapsed().as_secs_f64() / gained * missing);
         (format!("collecting: {n} of {rows_min} records (history.rows_min) are there"), eta)
