@@ -1,3 +1,5 @@
-//! The `strayd` command: parses the command line and maps outcomes to exit codes; everything else is library.
+//! The `strayd` command: everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    strayd::cli::main()
+}

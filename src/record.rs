@@ -30,9 +30,21 @@ impl RecordId {
     }
 }
 
+/// A time in RFC 3339 with milliseconds; what no calendar holds becomes the epoch.
+pub fn rfc3339(time_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_milliseconds() {
+        assert_eq!(rfc3339(1_767_225_600_000), "2026-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00.000Z");
+    }
 
     #[test]
     fn next_offset_is_one_past_the_record() {

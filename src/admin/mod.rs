@@ -1,0 +1,79 @@
+//! The admin server: health, metrics and version over HTTP.
+//!
+//! It has a thread and a runtime of its own, so that it answers while every lane is busy. It reads shared state and
+//! changes nothing; it never asks a broker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::pipeline::now_ms;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Health;
+
+/// Where the admin server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; port 0 takes a free one. Default `127.0.0.1:8790`.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8790)) }
+    }
+}
+
+/// What the server shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Health.
+    pub health: Health,
+    /// Answer of `/version`.
+    pub version: Arc<serde_json::Value>,
+}
+
+/// Answers requests on `listener` until `end` is done.
+pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output = ()> + Send + 'static) {
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .with_state(admin);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+        tracing::error!(%error, "the admin server ended");
+    }
+}
+
+async fn healthz(State(admin): State<Admin>) -> Response {
+    match admin.health.liveness(now_ms()) {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let readiness = admin.health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let page = admin.metrics.encode(now_ms(), &admin.health);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+async fn version(State(admin): State<Admin>) -> Response {
+    Json(admin.version.as_ref()).into_response()
+}

@@ -1,0 +1,238 @@
+//! The composition root: builds everything from a [`Config`], starts the threads, and awaits the end.
+//!
+//! Order of a start: admin server and signals, brokers and topics (waited for, visibly), the pinned start, the
+//! trainer, and, once a model scores, the lanes. Any thread that fails ends all: crash-only beats half-alive.
+
+mod logs;
+mod supervise;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+
+pub use logs::init as init_logs;
+pub use supervise::{OnSignals, version};
+
+use crate::admin::Admin;
+use crate::blas;
+use crate::config::Config;
+use crate::history::{Bound, History, TopicHistory};
+use crate::kafka::Trouble;
+use crate::model::ModelCell;
+use crate::pipeline::inflight::Settling;
+use crate::pipeline::lane::Lane;
+use crate::pipeline::trainer::{Settings, Trainer};
+use crate::pipeline::{Shared, now_ms};
+use crate::registry::Directory;
+use crate::shutdown::Shutdown;
+use crate::sink::{KafkaSink, Sink};
+use crate::source::{Assignment, KafkaSource, pin_start};
+use crate::telemetry::Metrics;
+use crate::telemetry::health::{Health, Phase};
+
+/// Longest pause between two attempts to reach the brokers.
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How often the supervisor looks after the threads.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A running daemon.
+pub struct Daemon {
+    /// What lanes and trainer share.
+    pub shared: Shared,
+    /// Address of the admin server.
+    pub admin: SocketAddr,
+    shutdown: Shutdown,
+    main: JoinHandle<anyhow::Result<()>>,
+}
+
+/// What lanes and trainer share, made from the configuration.
+pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared {
+    Shared {
+        detector: config.detector.name.as_str().into(),
+        topic: config.input.topic.as_str().into(),
+        decode: config.decode.clone(),
+        output: config.output.clone(),
+        dead_letter: config.dead_letter.clone(),
+        threshold: config.threshold.clone(),
+        pipeline: config.pipeline.clone(),
+        cell: Arc::new(ModelCell::default()),
+        metrics,
+        health,
+        n_scored: Arc::new(AtomicU64::new(0)),
+    }
+}
+
+/// Starts the daemon and returns when its admin server listens.
+///
+/// Errors: the admin address is taken, or the settings are refused.
+pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyhow::Result<Daemon> {
+    blas::init();
+    let metrics = Arc::new(Metrics::new());
+    supervise::show_build(&metrics, now_ms());
+    let shared = shared(&config, Arc::clone(&metrics), Health::new(config.pipeline.lanes));
+    let listener = std::net::TcpListener::bind(config.admin.listen)
+        .with_context(|| format!("admin.listen = {}: the address can't be used", config.admin.listen))?;
+    let admin_address = listener.local_addr()?;
+    let state = Admin { metrics, health: shared.health.clone(), version: Arc::new(version()) };
+    let end = Shutdown::default();
+    let server = supervise::spawn_admin(listener, state, shutdown.clone(), end.clone(), on_signals)?;
+    let thread = std::thread::Builder::new().name("strayd".into());
+    let (for_thread, token) = (shared.clone(), shutdown.clone());
+    let main = thread.spawn(move || {
+        let outcome = run(&config, &for_thread, &token);
+        // The server answers until the very end, so that probes see the drain.
+        end.begin();
+        drop(server);
+        outcome
+    })?;
+    tracing::info!(admin = %admin_address, "strayd {} started", env!("CARGO_PKG_VERSION"));
+    Ok(Daemon { shared, admin: admin_address, shutdown, main })
+}
+
+impl Daemon {
+    /// Whether the daemon has ended.
+    pub fn has_ended(&self) -> bool {
+        self.main.is_finished()
+    }
+
+    /// Asks the daemon to end.
+    pub fn stop(&self) {
+        self.shutdown.begin();
+    }
+
+    /// Waits for the end.
+    ///
+    /// Errors: what made a thread fail.
+    pub fn wait(self) -> anyhow::Result<()> {
+        self.main.join().map_err(|_| anyhow!("the daemon's main thread panicked"))?
+    }
+}
+
+fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<()> {
+    if !connect(config, shared, shutdown)? {
+        return Ok(());
+    }
+    let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
+    let mut lanes_run = false;
+    let mut watchdog = supervise::Watchdog::new();
+    let failure = loop {
+        if let Some(failure) = supervise::reap(&mut threads) {
+            break Some(failure);
+        }
+        if !lanes_run && shared.cell.load().is_some() {
+            for lane in 0..config.pipeline.lanes {
+                threads.push(spawn_lane(config, shared, shutdown, lane)?);
+            }
+            lanes_run = true;
+        }
+        watchdog.feed(&shared.health);
+        if shutdown.sleep(WATCH_INTERVAL) {
+            break None;
+        }
+    };
+    shutdown.begin();
+    shared.health.enter(Phase::Draining);
+    watchdog.stopping();
+    let late = supervise::join_all(&mut threads, Instant::now() + config.pipeline.shutdown_timeout);
+    match failure.or(late) {
+        Some(failure) => Err(failure),
+        None => {
+            tracing::info!("drained; everything acknowledged is settled");
+            Ok(())
+        }
+    }
+}
+
+/// Asks the brokers once for every topic that the configuration names.
+///
+/// Errors: what is wrong, in words for the user.
+pub fn check_cluster(config: &Config) -> Result<(), String> {
+    let sink = KafkaSink::new(&config.kafka, &config.output, usize::MAX, Trouble::default())
+        .map_err(|error| error.to_string())?;
+    let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
+    history.extents(Bound::Settled)?;
+    sink.check_topics(Duration::from_secs(5))
+}
+
+/// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
+fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    let sink = KafkaSink::new(&config.kafka, &config.output, usize::MAX, Trouble::default())
+        .map_err(|error| anyhow!("kafka: {error}"))?;
+    let (mut pause, mut last) = (Duration::from_millis(250), String::new());
+    while !shutdown.begun() {
+        let reached = pin_start(&config.kafka, &config.input)
+            .and_then(|pinned| sink.check_topics(Duration::from_secs(5)).map(|()| pinned));
+        match reached {
+            Ok(pinned) => {
+                for pin in &pinned {
+                    let (partition, start) = (pin.next.partition, pin.next.offset);
+                    let position = String::from(config.input.start);
+                    tracing::info!(partition, start, position, pin.low, pin.high, "no committed offset: start pinned");
+                }
+                if pinned.is_empty() {
+                    tracing::info!(group = config.kafka.group, "going on from the group's committed offsets");
+                }
+                return Ok(true);
+            }
+            Err(reason) => {
+                if reason != last {
+                    tracing::warn!(brokers = config.kafka.brokers, reason, "can't start yet; trying again");
+                }
+                shared.health.enter(Phase::Starting { reason: reason.clone() });
+                last = reason;
+            }
+        }
+        shutdown.sleep(pause);
+        pause = (pause * 2).min(BACK_OFF_MAX);
+    }
+    Ok(false)
+}
+
+fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {
+    let history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)
+        .map_err(|error| anyhow!("history: {error}"))?;
+    let registry = Directory::new(&config.registry);
+    let trainer =
+        Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings(config), shutdown.clone());
+    let alive = shared.metrics.trainer_alive.clone();
+    supervise::spawn("trainer", move || {
+        alive.set(1);
+        let outcome = trainer.run();
+        alive.set(0);
+        outcome.context("trainer")
+    })
+}
+
+/// What the trainer is told.
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        trainer: config.training.clone(),
+        model: config.model.clone(),
+        history: config.history.clone(),
+        features: config.schema.features.clone(),
+    }
+}
+
+fn spawn_lane(config: &Config, shared: &Shared, shutdown: &Shutdown, i: usize) -> anyhow::Result<supervise::Worker> {
+    let sink = KafkaSink::new(&config.kafka, &config.output, i, Trouble::default())
+        .map_err(|error| anyhow!("lane {i}: {error}"))?;
+    let sink: Arc<dyn Sink> = Arc::new(sink);
+    let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout));
+    let listener: Arc<dyn Assignment> = Arc::clone(&settling) as _;
+    let source = KafkaSource::subscribe(&config.kafka, &config.input, i, listener)
+        .map_err(|error| anyhow!("lane {i}: {error}"))?;
+    let lane = Lane::new(i, shared.clone(), Box::new(source), sink, settling);
+    let (shutdown, health) = (shutdown.clone(), shared.health.clone());
+    supervise::spawn(&format!("lane-{i}"), move || {
+        let outcome = lane.run(&shutdown);
+        health.lane(i).ended();
+        match outcome {
+            Ok(()) if !shutdown.begun() => bail!("lane {i}: the source ended"),
+            outcome => outcome.with_context(|| format!("lane {i}")),
+        }
+    })
+}

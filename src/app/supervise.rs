@@ -1,0 +1,179 @@
+//! Threads and what watches them: panics and failures, signals, systemd, the deadline of the end.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::pipeline::now_ms;
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::{Health, Phase};
+use crate::{admin, blas};
+
+/// A supervised thread.
+pub struct Worker {
+    name: String,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Whether the process's signals end the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSignals {
+    /// SIGTERM and SIGINT begin the drain; a second one exits at once.
+    Drain,
+    /// Signals are left to the caller.
+    Ignore,
+}
+
+/// Starts a named thread.
+pub fn spawn(name: &str, work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<Worker> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work).context("a thread can't be started")?;
+    Ok(Worker { name: name.into(), thread })
+}
+
+/// Takes out the threads that have ended, and returns the first failure among them.
+pub fn reap(workers: &mut Vec<Worker>) -> Option<anyhow::Error> {
+    let ended = workers.extract_if(.., |worker| worker.thread.is_finished()).collect::<Vec<_>>();
+    ended.into_iter().find_map(join)
+}
+
+fn join(worker: Worker) -> Option<anyhow::Error> {
+    let Worker { name, thread } = worker;
+    thread.join().unwrap_or_else(|_| Err(anyhow!("thread `{name}` panicked"))).err()
+}
+
+/// Waits for every thread until `deadline`, and returns the first failure; a thread that hangs is one.
+pub fn join_all(workers: &mut Vec<Worker>, deadline: Instant) -> Option<anyhow::Error> {
+    let pause = Shutdown::default();
+    let mut failure = None;
+    while !workers.is_empty() {
+        failure = failure.or(reap(workers));
+        if Instant::now() >= deadline {
+            let names: Vec<_> = workers.iter().map(|worker| worker.name.as_str()).collect();
+            return failure.or(Some(anyhow!("{} did not end within pipeline.shutdown_timeout", names.join(", "))));
+        }
+        pause.sleep(Duration::from_millis(5));
+    }
+    failure
+}
+
+/// Starts the admin server's thread; its runtime listens to signals, too.
+pub fn spawn_admin(
+    listener: std::net::TcpListener,
+    state: Admin,
+    shutdown: Shutdown,
+    end: Shutdown,
+    on_signals: OnSignals,
+) -> anyhow::Result<Worker> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    spawn("admin", move || {
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            if on_signals == OnSignals::Drain {
+                let health = state.health.clone();
+                tokio::spawn(drain_on_signal(shutdown, health)?);
+            }
+            let ended = async move {
+                while !end.begun() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            admin::serve(listener, state, ended).await;
+            Ok(())
+        })
+    })
+}
+
+/// Begins the drain on the first signal and exits on the second.
+fn drain_on_signal(shutdown: Shutdown, health: Health) -> std::io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        loop {
+            let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
+            if shutdown.begun() {
+                tracing::warn!(signal = name, "a second signal: exiting now; what was not settled comes again");
+                #[expect(clippy::disallowed_methods, reason = "the second signal means now, whatever still runs")]
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "draining");
+            health.enter(Phase::Draining);
+            shutdown.begin();
+        }
+    })
+}
+
+/// Tells systemd how the daemon is.
+pub struct Watchdog {
+    interval: Option<Duration>,
+    last_fed: Instant,
+    was_ready: bool,
+    status: String,
+}
+
+impl Watchdog {
+    /// A watchdog that is fed at half of what systemd asks for.
+    pub fn new() -> Self {
+        let interval = sd_notify::watchdog_enabled().map(|interval| interval / 2);
+        Self { interval, last_fed: Instant::now(), was_ready: false, status: String::new() }
+    }
+
+    /// Tells systemd what is news, and that the lanes make progress if they do.
+    pub fn feed(&mut self, health: &Health) {
+        let readiness = health.readiness();
+        if readiness.ready && !self.was_ready {
+            self.was_ready = true;
+            tell(&[sd_notify::NotifyState::Ready]);
+            tracing::info!("ready");
+        }
+        let status = match readiness.phase {
+            Phase::Starting { reason } | Phase::Warmup { reason, .. } => reason,
+            Phase::Running if readiness.waiting_for.is_empty() => "scoring".into(),
+            Phase::Running => readiness.waiting_for.join("; "),
+            Phase::Draining => "draining".into(),
+        };
+        if status != self.status {
+            tell(&[sd_notify::NotifyState::Status(&status)]);
+            self.status = status;
+        }
+        if self.interval.is_some_and(|interval| self.last_fed.elapsed() >= interval)
+            && health.liveness(now_ms()).is_ok()
+        {
+            self.last_fed = Instant::now();
+            tell(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// Tells systemd that the daemon ends.
+    pub fn stopping(&self) {
+        tell(&[sd_notify::NotifyState::Stopping]);
+    }
+}
+
+fn tell(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Shows version, BLAS and start time in the metrics.
+pub fn show_build(metrics: &Arc<Metrics>, now_ms: i64) {
+    metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("STRAYD_REVISION")]).set(1);
+    metrics.blas_info.with_label_values(&[&blas::info()]).set(1);
+    metrics.blas_threads.set(i64::from(blas::threads()));
+    metrics.start_time_seconds.set(now_ms as f64 / 1000.0);
+}
+
+/// Version of the binary and of the libraries that matter.
+pub fn version() -> serde_json::Value {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": env!("STRAYD_REVISION"),
+        "blas": blas::info(),
+        "librdkafka": crate::kafka::library_version(),
+    })
+}

@@ -1,0 +1,161 @@
+//! The command line: one file a command. Commands print for people on a terminal and one JSON document with `--json`;
+//! logs and progress go to stderr.
+
+mod check;
+pub mod demo;
+mod eval;
+mod explain;
+mod local;
+mod models;
+mod run;
+mod schema;
+mod score;
+mod table;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Problems, RawConfig, Sources};
+
+/// Exit code of a configuration that is wrong (`EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "strayd", version = crate::cli::version(), about, long_about = ABOUT, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 78 wrong configuration.\n\
+                        Every configuration key is also an environment variable: STRAYD__SECTION__KEY.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const ABOUT: &str = "Finds the records that strayed: reads a Kafka topic of feature vectors, scores each one by how badly a \
+                     sparse autoencoder reconstructs it, goes on learning while it runs, and publishes what is anomalous, \
+                     with the reasons, to another topic.\n\nNo broker at hand? Try `strayd demo`.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon
+    Run(run::Options),
+    /// Checks the configuration, and with --connect brokers and topics too
+    Check(check::Options),
+    /// Shows strayd at work on a simulated plant; needs no broker
+    Demo(demo::Options),
+    /// Trains a model on a CSV file
+    Train(train::Options),
+    /// Scores a CSV file with a model, one JSON line a row
+    Score(score::Options),
+    /// Replays a labelled CSV file through the pipeline and measures what is found
+    Eval(eval::Options),
+    /// Prints the anomaly record of one row or record, whatever its score
+    Explain(explain::Options),
+    /// Lists, shows and rolls back the models of the registry
+    Models(models::Options),
+    /// Prints the JSON Schema of a record that strayd writes
+    Schema(schema::Options),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigOptions {
+    /// TOML file [config/strayd.toml shows every key with its default]
+    #[arg(long, short, value_name = "FILE", env = "STRAYD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Overrides one key, as in --set pipeline.lanes=2 [may be repeated]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl ConfigOptions {
+    fn load(&self) -> Result<Config, Problems> {
+        Config::load(&self.sources())
+    }
+
+    /// For commands that read a file instead of a topic: `input.topic` need not be set.
+    fn load_for_file(&self) -> Result<Config, Problems> {
+        let mut sources = self.sources();
+        sources.overrides.insert(0, ("input.topic".into(), "file".into()));
+        Config::load(&sources)
+    }
+
+    fn sources(&self) -> Sources {
+        Sources::of_process(self.config.as_deref(), self.overrides.clone())
+    }
+}
+
+/// Parses the process's arguments, runs the command, and says what became of it.
+pub fn main() -> ExitCode {
+    crate::blas::init();
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Run(options) => run::run(options),
+        Command::Check(options) => check::run(options),
+        Command::Demo(options) => demo::run(options),
+        Command::Train(options) => train::run(options),
+        Command::Score(options) => score::run(options),
+        Command::Eval(options) => eval::run(options),
+        Command::Explain(options) => explain::run(options),
+        Command::Models(options) => models::run(options),
+        Command::Schema(options) => schema::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has had enough of it: `strayd score … | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("strayd: {error:#}");
+            let is_config = error.chain().any(|cause| cause.is::<Problems>());
+            if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn version() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let kafka = crate::kafka::library_version();
+        let (version, revision) = (env!("CARGO_PKG_VERSION"), env!("STRAYD_REVISION"));
+        format!("{version} (revision {revision}, {}, librdkafka {kafka})", crate::blas::info())
+    })
+}
+
+/// A bar of `n` steps on stderr, invisible when stderr is no terminal.
+fn progress_bar(n: u64, what: &'static str) -> indicatif::ProgressBar {
+    let style =
+        indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("the template is valid");
+    indicatif::ProgressBar::new(n).with_style(style).with_message(what)
+}
+
+/// Defaults under `raw` for a pipeline over a file.
+fn file_config(config: &Config) -> RawConfig {
+    let mut raw: RawConfig = (**config).clone();
+    raw.decode = crate::decode::Config { format: crate::decode::Format::Packed, ..raw.decode };
+    raw.decode.payload_bytes_max = usize::MAX;
+    raw
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

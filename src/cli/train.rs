@@ -1,0 +1,85 @@
+//! `strayd train`: trains a model on a CSV file and writes it to a directory.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ndarray::Array2;
+
+use super::table::Table;
+use super::{ConfigOptions, progress_bar};
+use crate::model::{Chunk, artifact};
+use crate::pipeline::now_ms;
+use crate::preprocess::Schema;
+use crate::record::RecordId;
+use crate::train::{self, Rows};
+
+/// Options of `strayd train`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// CSV file with a header, .gz or not
+    file: PathBuf,
+    /// Directory to write the model to; it must not exist yet
+    #[arg(long)]
+    out: PathBuf,
+    /// Column that is no feature
+    #[arg(long)]
+    label: Option<String>,
+    /// Trains on the first rows only [default: all]
+    #[arg(long)]
+    rows: Option<usize>,
+    /// Seed; the same rows, settings and seed give the same model
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOptions,
+}
+
+/// Trains a model.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let config = options.config.load_for_file()?;
+    if options.out.exists() {
+        bail!("--out {}: it is there already; name a new directory", options.out.display());
+    }
+    let mut table = Table::read(&options.file, options.label.as_deref())?;
+    table.rows.truncate(options.rows.unwrap_or(usize::MAX));
+    let n_rows = table.rows.len();
+    let schema = Arc::new(Schema::new(table.names.iter().cloned())?);
+    let values = Array2::from_shape_vec((n_rows, table.names.len()), table.rows.concat())?;
+    let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let bar = progress_bar(0, "training");
+    let mut fitted = train::fit(schema, &Rows { values, ids }, &config.model, options.seed, &mut |progress| {
+        bar.set_length(progress.steps_total);
+        bar.set_position(progress.steps_done);
+        ControlFlow::Continue(())
+    })
+    .with_context(|| options.file.display().to_string())?;
+    bar.finish_and_clear();
+    fitted.lineage.source = options.file.display().to_string();
+    fitted.lineage.reason = "strayd train".into();
+    let payloads = table.payloads();
+    fitted.lineage.chunks = vec![Chunk::of_payloads(0, 0, payloads.iter().map(Vec::as_slice))];
+    let report = fitted.report.clone();
+    let model = fitted.into_model(1, now_ms());
+    artifact::save(&model, &options.out)?;
+    if options.json {
+        let mut document = serde_json::to_value(&report)?;
+        document["out"] = options.out.display().to_string().into();
+        document["hash"] = model.hash.clone().into();
+        println!("{document}");
+    } else {
+        println!("trained on {} of {n_rows} rows, {} held out", report.n_train, report.n_holdout);
+        println!(
+            "explained variance {:.3}, dead latents {:.1} %",
+            report.explained_variance,
+            100.0 * report.latents_dead_ratio
+        );
+        println!("model {} in {}", model.short_hash(), options.out.display());
+    }
+    Ok(())
+}

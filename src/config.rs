@@ -1,0 +1,178 @@
+//! The configuration: one TOML file, environment variables over it, command-line overrides over both.
+//!
+//! [`RawConfig`] is what was said, [`Config`] what was checked; nothing runs on the first. Every part owns its keys,
+//! this file composes them. All problems are reported at once, each with its key, its value and what is allowed.
+
+mod check;
+mod layers;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{admin, decode, history, kafka, pipeline, registry, sink, source, threshold, train};
+
+/// The whole configuration as it was said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// The detector.
+    pub detector: Detector,
+    /// How to reach the cluster.
+    pub kafka: kafka::Config,
+    /// What is read.
+    pub input: source::Config,
+    /// How records are decoded.
+    pub decode: decode::Config,
+    /// Which features are watched.
+    pub schema: SchemaConfig,
+    /// How the history is sampled.
+    pub history: history::Config,
+    /// The model and how it is trained.
+    pub model: train::Config,
+    /// When it is trained.
+    pub training: pipeline::trainer::Config,
+    /// When a score is an anomaly.
+    pub threshold: threshold::Config,
+    /// Where results go.
+    pub output: sink::Config,
+    /// What rejected records become.
+    pub dead_letter: sink::DeadLetterConfig,
+    /// Where models are kept.
+    pub registry: registry::Config,
+    /// How the lanes run.
+    pub pipeline: pipeline::Config,
+    /// Where the admin server listens.
+    pub admin: admin::Config,
+    /// How the log is written.
+    pub log: Log,
+}
+
+/// The detector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detector {
+    /// Its name, part of every anomaly's id: renaming it renames every anomaly. Default `strayd`.
+    pub name: String,
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        Self { name: "strayd".into() }
+    }
+}
+
+/// Which features are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchemaConfig {
+    /// Feature names in the order of the vector. Default none: learnt from a sample of the history.
+    pub features: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Least level that is written, or a filter like `info,librdkafka=debug`. Default `info`.
+    pub level: String,
+    /// `auto`, `text` or `json`. Default `auto`: text on a terminal, JSON otherwise.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A configuration that has been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config(RawConfig);
+
+impl std::ops::Deref for Config {
+    type Target = RawConfig;
+
+    fn deref(&self) -> &RawConfig {
+        &self.0
+    }
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Environment variables, name and value; only those that begin with `STRAYD__` count.
+    pub environment: Vec<(String, String)>,
+    /// Overrides from the command line, key path and value.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Key path.
+    pub key: String,
+    /// The value and what is allowed.
+    pub message: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.0.len();
+        write!(f, "the configuration has {n} problem{}", if n == 1 { "" } else { "s" })?;
+        for Problem { key, message } in &self.0 {
+            write!(f, "\n  {key}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// Loads and checks a configuration.
+    ///
+    /// Errors: everything that is wrong with it.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let raw = layers::merge(sources)?;
+        Self::check(raw)
+    }
+
+    /// Checks what was said.
+    ///
+    /// Errors: everything that is wrong with it.
+    pub fn check(raw: RawConfig) -> Result<Self, Problems> {
+        let problems = check::problems(&raw);
+        if problems.is_empty() { Ok(Self(raw)) } else { Err(Problems(problems)) }
+    }
+}
+
+impl Sources {
+    /// The process's own environment and the given file and overrides.
+    pub fn of_process(file: Option<&Path>, overrides: Vec<(String, String)>) -> Self {
+        Self { file: file.map(Path::to_owned), environment: std::env::vars().collect(), overrides }
+    }
+}
+
+#[cfg(test)]
+mod tests;

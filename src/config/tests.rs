@@ -1,0 +1,125 @@
+//! Tests of the configuration: the layers, and that every problem is found and named.
+
+use super::*;
+
+fn load(toml: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Result<Config, Problems> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("strayd.toml");
+    std::fs::write(&file, toml).expect("written");
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Config::load(&Sources { file: Some(file), environment: owned(environment), overrides: owned(overrides) })
+}
+
+fn keys(problems: &Problems) -> Vec<&str> {
+    problems.0.iter().map(|problem| problem.key.as_str()).collect()
+}
+
+#[test]
+fn later_layers_win() {
+    let toml = "[input]\ntopic = \"file\"\n[kafka]\ngroup = \"file\"\nbrokers = \"file:1\"";
+    let environment = [("STRAYD__INPUT__TOPIC", "environment"), ("STRAYD__KAFKA__GROUP", "environment"), ("HOME", "/")];
+    let config = load(toml, &environment, &[("input.topic", "flag")]).expect("right");
+    assert_eq!(config.input.topic, "flag");
+    assert_eq!(config.kafka.group, "environment");
+    assert_eq!(config.kafka.brokers, "file:1");
+}
+
+#[test]
+fn text_takes_the_type_that_its_key_wants() {
+    let environment = [
+        ("STRAYD__INPUT__TOPIC", "12"),
+        ("STRAYD__PIPELINE__LANES", "3"),
+        ("STRAYD__DECODE__PASSTHROUGH", "site, line"),
+        ("STRAYD__TRAINING__RETRAIN_INTERVAL", "90m"),
+        ("STRAYD__TRAINING__ENABLED", "false"),
+        ("STRAYD__THRESHOLD__TARGET_ALERT_RATE", "5e-4"),
+    ];
+    let config = load("", &environment, &[]).expect("right");
+    assert_eq!(config.input.topic, "12");
+    assert_eq!(config.pipeline.lanes, 3);
+    assert_eq!(config.decode.passthrough, ["site", "line"]);
+    assert_eq!(config.training.retrain_interval.as_secs(), 5400);
+    assert!(!config.training.enabled);
+    assert_eq!(config.threshold.target_alert_rate(), 5e-4);
+}
+
+#[test]
+fn all_wrong_keys_are_named_at_once_with_what_is_allowed() {
+    let toml = "[input]\ntopik = \"x\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
+    let problems = load(toml, &[("STRAYD__ADMIN__LISTEN", "here")], &[]).expect_err("five problems");
+    let mut found = keys(&problems);
+    found.sort_unstable();
+    assert_eq!(found, ["admin.listen", "decode.format", "input.topik", "pipeline.lanes", "wrong.key"]);
+    let text = problems.to_string();
+    assert!(text.starts_with("the configuration has 5 problems\n"), "{text}");
+    assert!(text.contains("unknown field `topik`, expected `topic` or `start`"), "{text}");
+    assert!(text.contains("\"xml\": unknown variant `xml`, expected `json` or `packed`"), "{text}");
+}
+
+#[test]
+fn all_wrong_values_are_named_at_once() {
+    let toml = "[output]\nanomalies = \"t\"\n[input]\ntopic = \"t\"\n[pipeline]\nlanes = 0\ndrain_timeout = \"1h\"\n\
+                [kafka]\ndelivery_timeout = \"5m\"\n[threshold]\ntarget_alert_rate = 2.0\n[schema]\nfeatures = [\"a\", \"a\"]";
+    let problems = load(toml, &[], &[]).expect_err("six problems");
+    let mut found = keys(&problems);
+    found.sort_unstable();
+    let expected = [
+        "kafka.delivery_timeout",
+        "output.anomalies",
+        "pipeline.drain_timeout",
+        "pipeline.lanes",
+        "schema.features",
+        "threshold.target_alert_rate",
+    ];
+    assert_eq!(found, expected, "{problems}");
+}
+
+#[test]
+fn the_topic_must_be_named() {
+    assert_eq!(keys(&load("", &[], &[]).expect_err("no topic")), ["input.topic"]);
+}
+
+#[test]
+fn librdkafka_settings_pass_through_with_their_dots() {
+    let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"fetch.wait.max.ms\" = \"7\"";
+    let config = load(toml, &[], &[("kafka.librdkafka.socket.keepalive.enable", "true")]);
+    let config = config.expect("right");
+    assert_eq!(config.kafka.librdkafka["fetch.wait.max.ms"], "7");
+    assert_eq!(config.kafka.librdkafka["socket.keepalive.enable"], "true");
+    let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"enable.auto.offset.store\" = \"true\"";
+    assert_eq!(keys(&load(toml, &[], &[]).expect_err("ours")), ["kafka.librdkafka.\"enable.auto.offset.store\""]);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named() {
+    let problems = load("[input", &[], &[]).expect_err("no TOML");
+    assert!(problems.to_string().contains("strayd.toml: the file is not TOML"), "{problems}");
+    let sources = Sources { file: Some("/no/such/strayd.toml".into()), ..Sources::default() };
+    let problems = Config::load(&sources).expect_err("no file");
+    assert!(problems.to_string().contains("/no/such/strayd.toml: the file can't be read"), "{problems}");
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/strayd.toml");
+    let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).expect("the shipped file is right");
+    let mut defaults = RawConfig::default();
+    defaults.input.topic = config.input.topic.clone();
+    defaults.registry.path = config.registry.path.clone();
+    assert_eq!(*config, defaults);
+}
+
+#[test]
+fn the_shipped_file_shows_every_key() {
+    let text = include_str!("../../config/strayd.toml");
+    let defaults = serde_json::to_value(RawConfig::default()).expect("string keys");
+    for (section, table) in defaults.as_object().expect("sections") {
+        for key in table.as_object().expect("keys").keys() {
+            let shown = text.lines().any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} =")) || line == format!("[{section}.{key}]")
+            });
+            assert!(shown, "config/strayd.toml does not show {section}.{key}");
+        }
+    }
+}

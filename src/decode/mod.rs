@@ -1,0 +1,170 @@
+//! From the bytes of a record to a row of feature values.
+//!
+//! A decoder writes into a row that is all missing (`NaN`) and says what it met on the way; what it refuses, it refuses
+//! with a [`Reject`] that a person can act on. Decoders know names and formats, never Kafka. Adding a format is one
+//! file and three lines here.
+
+mod infer;
+mod json;
+mod packed;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use infer::{InferError, Inferred, infer};
+pub use json::Json;
+pub use packed::Packed;
+
+/// Wire format of the features topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// An object of numbers, an array of numbers, or an object with the vector under [`Config::field`].
+    #[default]
+    Json,
+    /// Raw little-endian `f32`, four bytes a feature.
+    Packed,
+}
+
+/// How records are decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Wire format. Default `json`.
+    pub format: Format,
+    /// JSON only: the field of the object that holds the vector (an array or an object). Default none: the whole record.
+    pub field: Option<String>,
+    /// JSON only: the field that holds the event time, milliseconds since the epoch or RFC 3339. Default none: the
+    /// Kafka timestamp.
+    pub time_field: Option<String>,
+    /// JSON only: fields copied to the anomaly record unread. Default none.
+    pub passthrough: Vec<String>,
+    /// Largest accepted payload, bytes; larger ones are rejected. Default 1 MiB.
+    pub payload_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            format: Format::Json,
+            field: None,
+            time_field: None,
+            passthrough: Vec::new(),
+            payload_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// What a decoder met in a record that it accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// Fields whose names are not features; ignored.
+    pub n_unknown: u32,
+    /// Event time that the record itself carries, milliseconds since the epoch.
+    pub time_ms: Option<i64>,
+}
+
+/// Why a record can't be scored. Its payload goes to the dead-letter topic with this as the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Reject {
+    /// The payload has no bytes (a tombstone has no payload at all, and is skipped).
+    #[error("the payload is empty")]
+    Empty,
+    /// The payload is larger than `decode.payload_bytes_max`.
+    #[error("the payload has {bytes} bytes, decode.payload_bytes_max is {bytes_max}")]
+    TooLarge {
+        /// Size of the payload.
+        bytes: usize,
+        /// The configured limit.
+        bytes_max: usize,
+    },
+    /// The bytes are not UTF-8.
+    #[error("the payload is not UTF-8 (first bad byte at {at})")]
+    InvalidUtf8 {
+        /// Position of the first bad byte.
+        at: usize,
+    },
+    /// The bytes do not follow the format.
+    #[error("{0}")]
+    Malformed(String),
+    /// A vector with the wrong number of values.
+    #[error("the vector has {got} values, the schema has {expected}")]
+    WrongLength {
+        /// Number of values found, or a lower bound when reading stopped early.
+        got: usize,
+        /// Number of features in the schema.
+        expected: usize,
+    },
+    /// Something that is neither a number nor null where a feature should be.
+    #[error("`{field}` is {got}, expected a number or null")]
+    WrongType {
+        /// Name or position of the field.
+        field: String,
+        /// What was found.
+        got: &'static str,
+    },
+    /// A feature that stands twice in one record: which of the two is meant can't be known.
+    #[error("`{0}` stands twice in the record")]
+    DuplicateName(String),
+    /// An event time that can't be read.
+    #[error("`{field}` is not an event time: {message}")]
+    BadTime {
+        /// The configured time field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Reject {
+    /// Every reason, as in the metric's label and the dead letter's header.
+    pub const REASONS: [&str; 8] =
+        ["empty", "too_large", "invalid_utf8", "malformed", "wrong_length", "wrong_type", "duplicate_name", "bad_time"];
+
+    /// The reason in one word.
+    pub fn reason(&self) -> &'static str {
+        Self::REASONS[match self {
+            Self::Empty => 0,
+            Self::TooLarge { .. } => 1,
+            Self::InvalidUtf8 { .. } => 2,
+            Self::Malformed(_) => 3,
+            Self::WrongLength { .. } => 4,
+            Self::WrongType { .. } => 5,
+            Self::DuplicateName(_) => 6,
+            Self::BadTime { .. } => 7,
+        }]
+    }
+}
+
+/// Turns payloads into rows of one schema's features.
+pub trait Decoder: Send {
+    /// Writes the record's values to `values` `[n_features]`, which the caller has filled with `NaN`.
+    ///
+    /// Errors: a [`Reject`], after which `values` holds rubbish.
+    fn decode(&mut self, payload: &[u8], values: &mut [f32]) -> Result<Decoded, Reject>;
+
+    /// The configured passthrough fields of the last accepted record as a JSON object, if it had any.
+    fn passthrough(&self) -> Option<&[u8]>;
+}
+
+/// Makes the decoder for `names`, the features in the order of the schema.
+pub fn build(config: &Config, names: &[String]) -> Box<dyn Decoder> {
+    match config.format {
+        Format::Json => Box::new(Json::new(config, names)),
+        Format::Packed => Box::new(Packed::new(config)),
+    }
+}
+
+/// Refuses payloads that no format accepts.
+fn check_size(payload: &[u8], bytes_max: usize) -> Result<(), Reject> {
+    match payload.len() {
+        0 => Err(Reject::Empty),
+        bytes if bytes > bytes_max => Err(Reject::TooLarge { bytes, bytes_max }),
+        _ => Ok(()),
+    }
+}
+
+/// A finite `f64` as `f32`; what is too large for `f32` becomes its largest value, so that it is scored, not missing.
+fn narrow(value: f64) -> f32 {
+    if value.is_finite() { value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32 } else { f32::NAN }
+}

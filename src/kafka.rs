@@ -1,0 +1,319 @@
+//! Client settings that every Kafka client of strayd shares: brokers, security, tuning, and where its log lines go.
+//!
+//! The files that talk to Kafka (`source/kafka.rs`, `sink/kafka.rs`, `history/topic.rs`) start from
+//! [`Config::client`] and add what is theirs. Nothing else in the crate names librdkafka.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How to reach the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bootstrap servers, comma separated. Default `localhost:9092`.
+    pub brokers: String,
+    /// Consumer group. Its committed offsets are the only progress that strayd keeps. Default `strayd`.
+    pub group: String,
+    /// Name of this instance, the same after every restart; becomes `group.instance.id = <instance>-<lane>`, so that a
+    /// restarted instance takes its partitions back at once. Default none: dynamic membership.
+    pub instance: Option<String>,
+    /// How long the group waits for a silent member before it gives its partitions away. Default 45 s.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
+    /// How often settled offsets are committed. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub commit_interval: Duration,
+    /// How long a record may wait for its acknowledgement before strayd gives up and stops. Must be shorter than
+    /// librdkafka's `max.poll.interval.ms` (5 min). Default 2 min.
+    #[serde(with = "humantime_serde")]
+    pub delivery_timeout: Duration,
+    /// Encryption and authentication.
+    pub security: Security,
+    /// Any librdkafka setting, passed through to every client. Default none.
+    pub librdkafka: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".into(),
+            group: "strayd".into(),
+            instance: None,
+            session_timeout: Duration::from_secs(45),
+            commit_interval: Duration::from_secs(1),
+            delivery_timeout: Duration::from_secs(120),
+            security: Security::default(),
+            librdkafka: BTreeMap::new(),
+        }
+    }
+}
+
+/// Encryption and authentication. Secrets come from files, and are never printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Security {
+    /// Transport and authentication. Default `plaintext`.
+    pub protocol: Protocol,
+    /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default none.
+    pub sasl_mechanism: Option<String>,
+    /// SASL user name. Default none.
+    pub username: Option<String>,
+    /// File that holds the SASL password; a trailing line break is dropped. Default none.
+    pub password_file: Option<PathBuf>,
+    /// File with the certificates of the authorities that are trusted. Default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// File with the client's certificate. Default none.
+    pub certificate_file: Option<PathBuf>,
+    /// File with the client's private key. Default none.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Transport and authentication, in Kafka's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// No encryption, no authentication.
+    #[default]
+    Plaintext,
+    /// TLS.
+    Ssl,
+    /// SASL without encryption.
+    SaslPlaintext,
+    /// SASL over TLS.
+    SaslSsl,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        })
+    }
+}
+
+/// A secret's file that can't be read.
+#[derive(Debug, Error)]
+#[error("kafka.security.password_file = {path}: {error}")]
+pub struct SecretError {
+    path: PathBuf,
+    error: std::io::Error,
+}
+
+impl Config {
+    /// The settings of a client called `<client.id>`, before consumer or producer add theirs.
+    ///
+    /// Errors: the password file can't be read.
+    pub fn client(&self, client_id: &str) -> Result<ClientConfig, SecretError> {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.brokers).set("client.id", client_id);
+        // A broker that is away is reported by strayd itself, once, with what follows from it.
+        client.set("log.connection.close", "false");
+        client.set("reconnect.backoff.max.ms", "5000");
+        let security = &self.security;
+        client.set("security.protocol", security.protocol.to_string());
+        let texts = [("sasl.mechanism", &security.sasl_mechanism), ("sasl.username", &security.username)];
+        for (key, value) in texts {
+            if let Some(value) = value {
+                client.set(key, value);
+            }
+        }
+        let files = [
+            ("ssl.ca.location", &security.ca_file),
+            ("ssl.certificate.location", &security.certificate_file),
+            ("ssl.key.location", &security.key_file),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                client.set(key, path.to_string_lossy());
+            }
+        }
+        if let Some(path) = &security.password_file {
+            client.set("sasl.password", read_secret(path)?);
+        }
+        client.set_log_level(RDKafkaLogLevel::Info);
+        Ok(client)
+    }
+
+    /// Adds the user's own librdkafka settings; called last, so that they win.
+    pub fn pass_through(&self, client: &mut ClientConfig) {
+        for (key, value) in &self.librdkafka {
+            client.set(key, value);
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> Result<String, SecretError> {
+    let text = std::fs::read_to_string(path).map_err(|error| SecretError { path: path.to_owned(), error })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The last trouble that a client reported, for `/readyz` and the log. Shared with the client's callbacks.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// Remembers `what`.
+    pub fn report(&self, what: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    /// Takes the trouble reported since the last call.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Context of clients that need no callbacks but log lines and errors.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// Where errors are reported.
+    pub trouble: Trouble,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.report(explain(&error, reason));
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Context {}
+
+/// Forwards a line of librdkafka's own log. Broken connections are debug lines here: whoever waits for the broker
+/// says so at WARN, once, with what follows from it.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let is_connection = matches!(facility, "FAIL" | "ERROR" | "TERMINATE");
+    match level {
+        _ if is_connection => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+/// Says what an error means for the user, with the cure where there is one.
+pub fn explain(error: &KafkaError, reason: &str) -> String {
+    let cure = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+            "no broker answers; check kafka.brokers and that the brokers run"
+        }
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+            "authentication failed; check kafka.security (mechanism, user name, password file)"
+        }
+        Some(RDKafkaErrorCode::Resolve) => "the host name of a broker can't be resolved; check kafka.brokers",
+        Some(RDKafkaErrorCode::SSL) => "TLS failed; check kafka.security.ca_file and the certificates",
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => "the topic does not exist",
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "the user may not use the topic; grant it by an ACL",
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "the user may not use the group; grant it by an ACL",
+        _ => return if reason.is_empty() { error.to_string() } else { format!("{error}: {reason}") },
+    };
+    if reason.is_empty() { format!("{cure} ({error})") } else { format!("{cure} ({reason})") }
+}
+
+/// Number of partitions of a topic.
+///
+/// Errors: what keeps the topic from being used, in words for the user; trying again may help.
+pub fn partitions<C>(consumer: &BaseConsumer<C>, topic: &str, timeout: Duration) -> Result<Vec<i32>, String>
+where
+    C: rdkafka::consumer::ConsumerContext,
+{
+    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic);
+    match found.map(|t| (t.error(), t.partitions())) {
+        Some((None, [])) | None => Err(format!("topic `{topic}` does not exist; create it")),
+        Some((None, partitions)) => Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
+        Some((Some(code), _)) => {
+            let error = KafkaError::MetadataFetch(code.into());
+            Err(format!("topic `{topic}`: {}", explain(&error, "")))
+        }
+    }
+}
+
+/// Committed offsets of the consumer's group, none where a partition has none.
+///
+/// Errors: as [`partitions`].
+pub fn committed<C>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+    timeout: Duration,
+) -> Result<Vec<(i32, Option<i64>)>, String>
+where
+    C: rdkafka::consumer::ConsumerContext,
+{
+    let mut asked = TopicPartitionList::new();
+    for &partition in partitions {
+        asked.add_partition(topic, partition);
+    }
+    // Copied out at once: a list from the client that outlives its consumer hangs the consumer's end.
+    let found = consumer.committed_offsets(asked, timeout).map_err(|error| explain(&error, ""))?;
+    let offsets = found.elements_for_topic(topic).into_iter().map(|element| match element.offset() {
+        Offset::Offset(offset) => (element.partition(), Some(offset)),
+        _ => (element.partition(), None),
+    });
+    Ok(offsets.collect())
+}
+
+/// Version of librdkafka.
+pub fn library_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_read_from_its_file_and_never_printed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("password");
+        std::fs::write(&path, "hunter2\n").expect("written");
+        let security = Security { password_file: Some(path), ..Security::default() };
+        let config = Config { security, ..Config::default() };
+        assert_eq!(config.client("c").expect("readable").get("sasl.password"), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_unreadable_password_file_is_named() {
+        let security = Security { password_file: Some("/no/such/file".into()), ..Security::default() };
+        let error = Config { security, ..Config::default() }.client("c").expect_err("unreadable");
+        assert!(error.to_string().starts_with("kafka.security.password_file = /no/such/file: "), "{error}");
+    }
+
+    #[test]
+    fn settings_passed_through_win() {
+        let librdkafka = [("client.id".to_owned(), "mine".to_owned())].into();
+        let config = Config { librdkafka, ..Config::default() };
+        let mut client = config.client("ours").expect("no secret");
+        config.pass_through(&mut client);
+        assert_eq!(client.get("client.id"), Some("mine"));
+    }
+
+    #[test]
+    fn errors_come_with_their_cure() {
+        let error = KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown);
+        assert!(explain(&error, "2/2 brokers are down").starts_with("no broker answers; check kafka.brokers"));
+    }
+}

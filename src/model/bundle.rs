@@ -1,0 +1,128 @@
+//! The model itself, and scoring by it.
+//!
+//! DESIGN idea 1. Scoring takes `&self`, writes to a workspace and allocates nothing after warm-up. A model never
+//! changes; a threshold's state lives elsewhere.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
+
+use super::lineage::Lineage;
+use super::workspace::Workspace;
+use crate::preprocess::{Preprocessor, Schema};
+use crate::record::rfc3339;
+use crate::sae::Autoencoder;
+use crate::score::{Cards, Evidence, Explanation, mean_squared_residuals};
+use crate::threshold::Calibration;
+
+/// Characters of the hash that records show.
+const SHORT: usize = 12;
+
+/// One immutable model version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Version, from 1, unique in its registry.
+    pub version: u64,
+    /// SHA-256 over tensors and configuration, hexadecimal: equal for models that score alike.
+    pub hash: String,
+    /// When the training ended, milliseconds since the Unix epoch.
+    pub trained_at_ms: i64,
+    /// Features that it scores.
+    pub schema: Arc<Schema>,
+    /// Scaling of raw values, frozen.
+    pub preprocessor: Preprocessor,
+    /// Weights.
+    pub autoencoder: Autoencoder<f32>,
+    /// Location, scale and tail of its scores on held-out rows.
+    pub calibration: Calibration,
+    /// What is usual of its residuals and latents.
+    pub cards: Cards,
+    /// How admission scores are standardised under this model.
+    pub admission: AdmissionScale,
+    /// Records since each latent last fired, `[n_latents]`, counted over held-out rows.
+    pub since_fired: Vec<u64>,
+    /// What it was made from.
+    pub lineage: Lineage,
+}
+
+/// The units of the admission score ln mean_j r_j²/(v_j + .05·v̄): see `train`.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionScale {
+    /// v_j: mean squared residual of each input on held-out admitted rows, `[n_inputs]`.
+    pub variance: Vec<f64>,
+    /// Median of the admission score on the same rows.
+    pub location: f64,
+    /// 1.4826 times its median absolute deviation.
+    pub scale: f64,
+    /// Its 95th percentile on the same rows, standardised: where the admission threshold starts.
+    pub z95: f64,
+}
+
+/// The topic's schema is not the one that the model was fitted on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model {version} does not fit the topic: {difference}")]
+pub struct SchemaMismatch {
+    /// Version of the model.
+    pub version: u64,
+    /// Which feature differs.
+    pub difference: String,
+}
+
+impl Model {
+    /// The first characters of the hash, for records and logs.
+    pub fn short_hash(&self) -> &str {
+        self.hash.get(..SHORT).unwrap_or(&self.hash)
+    }
+
+    /// When the training ended, RFC 3339.
+    pub fn trained_at(&self) -> String {
+        rfc3339(self.trained_at_ms)
+    }
+
+    /// Number of raw values in a row.
+    pub fn n_features(&self) -> usize {
+        self.schema.n_features()
+    }
+
+    /// Refuses a topic whose schema differs.
+    ///
+    /// # Errors
+    /// Says which feature differs.
+    pub fn check_schema(&self, topic: &Schema) -> Result<(), SchemaMismatch> {
+        let version = self.version;
+        self.schema.difference(topic).map_or(Ok(()), |difference| Err(SchemaMismatch { version, difference }))
+    }
+
+    /// Scores raw rows `[rows, n_features]` (NaN is missing) into `workspace`.
+    ///
+    /// Panics when the rows have another number of features than the schema.
+    pub fn score(&self, raw: ArrayView2<'_, f32>, workspace: &mut Workspace) {
+        let (n_rows, n_inputs) = (raw.nrows(), self.preprocessor.n_inputs());
+        for buffer in [&mut workspace.x, &mut workspace.mask] {
+            if buffer.nrows() < n_rows || buffer.ncols() != n_inputs {
+                *buffer = Array2::zeros((n_rows, n_inputs));
+            }
+        }
+        let mut x = workspace.x.slice_mut(s![..n_rows, ..]);
+        let mut mask = workspace.mask.slice_mut(s![..n_rows, ..]);
+        workspace.counts = self.preprocessor.transform(raw, x.view_mut(), mask.view_mut());
+        self.autoencoder.forward(x.view(), mask.view(), &mut workspace.forward);
+        mean_squared_residuals(x.view(), workspace.forward.recons(), mask.view(), &mut workspace.raw);
+        workspace.z.clear();
+        workspace.z.extend(workspace.raw.iter().map(|raw| self.calibration.z(*raw)));
+    }
+
+    /// Explains row `row` of the batch that `workspace` holds, by its `top_n` features and patterns; `actual` are the
+    /// row's raw values `[n_features]`.
+    ///
+    /// Panics when the workspace holds no such row of this model.
+    pub fn explain(&self, actual: ArrayView1<'_, f32>, workspace: &Workspace, row: usize, top_n: usize) -> Explanation {
+        let [x, mask, recons] = workspace.row(row);
+        let expected: Vec<f32> = recons.iter().enumerate().map(|(j, z)| self.preprocessor.inverse(j, *z)).collect();
+        let latents = workspace.forward.latents().slice_move(s![row, ..]);
+        let evidence = Evidence { x, mask, recons, latents, actual, expected: &expected };
+        let names: Vec<&str> = self.schema.names().collect();
+        Explanation::new(&evidence, &self.cards, &names, top_n)
+    }
+}

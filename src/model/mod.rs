@@ -1,0 +1,18 @@
+//! The immutable model: fitted, stored and swapped whole.
+//!
+//! Schema, preprocessor, autoencoder, calibration and lineage travel together, so that no score is ever judged by
+//! another model's calibration. Only `artifact.rs` touches files; nothing here knows threads or the clock.
+
+pub mod artifact;
+
+mod bundle;
+mod cell;
+mod lineage;
+mod tensors;
+mod workspace;
+
+pub use artifact::ArtifactError;
+pub use bundle::{AdmissionScale, Model, SchemaMismatch};
+pub use cell::ModelCell;
+pub use lineage::{Chunk, Lineage};
+pub use workspace::Workspace;

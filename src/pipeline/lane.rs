@@ -1,0 +1,304 @@
+//! THE loop: one thread that reads, decodes, scores, judges, publishes and settles, and shares nothing.
+//!
+//! It takes what is there: under load that is a full batch, at rest a batch of one, and no timer in between. The model
+//! is loaded once a batch, so that no batch is scored by two. An error that only a new start mends ends the loop
+//! without settling: the records come again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::inflight::Settling;
+use super::intake::Intake;
+use super::publish::{Judged, Publisher};
+use super::{Shared, now_ms};
+use crate::batch::Batch;
+use crate::model::{Model, Workspace};
+use crate::record::rfc3339;
+use crate::shutdown::Shutdown;
+use crate::sink::anomaly::Score;
+use crate::sink::{Receipt, Sink};
+use crate::source::{Polled, Source, SourceError};
+use crate::threshold::{self, Severity, Threshold};
+
+/// How long an idle lane waits for a record.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// How long a lane with unsettled batches waits for a record before it looks after them.
+const BUSY_WAIT: Duration = Duration::from_millis(2);
+
+/// How often assignment and lag are shown.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a lane ends.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LaneError {
+    /// The consumer can't go on.
+    #[error("reading failed: {0}")]
+    Source(String),
+    /// A message can't be handed to the producer.
+    #[error("publishing failed: {0}")]
+    Sink(String),
+    /// A message was not acknowledged in time, or was refused.
+    #[error("a record was not delivered, nothing after it is settled: {0}")]
+    Delivery(String),
+}
+
+/// What one turn of the loop did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many records were read.
+    Read(usize),
+    /// The source has ended, or there is no model yet.
+    Idle,
+    /// The source has ended.
+    End,
+}
+
+/// The model in use and what depends on it.
+struct Judge {
+    model: Arc<Model>,
+    threshold: Box<dyn Threshold>,
+    workspace: Workspace,
+    intake: Intake,
+}
+
+/// One lane.
+pub struct Lane {
+    index: usize,
+    shared: Shared,
+    source: Box<dyn Source>,
+    sink: Arc<dyn Sink>,
+    settling: Arc<Settling>,
+    publisher: Publisher,
+    judge: Option<Judge>,
+    reported: Instant,
+}
+
+impl Lane {
+    /// A lane that reads from `source` and writes to `sink`; `settling` is what the source tells of rebalances.
+    pub fn new(
+        index: usize,
+        shared: Shared,
+        source: Box<dyn Source>,
+        sink: Arc<dyn Sink>,
+        settling: Arc<Settling>,
+    ) -> Self {
+        let publisher = Publisher::new(&shared, index, Arc::clone(&sink));
+        Self { index, shared, source, sink, settling, publisher, judge: None, reported: Instant::now() }
+    }
+
+    /// Runs until the shutdown begins, then drains.
+    ///
+    /// Errors: a [`LaneError`]; what was not settled comes again after a new start.
+    pub fn run(mut self, shutdown: &Shutdown) -> Result<(), LaneError> {
+        while !shutdown.begun() {
+            if self.step()? == Step::End {
+                break;
+            }
+        }
+        self.drain()
+    }
+
+    /// One turn: reads a batch, scores it, publishes, and settles what has been acknowledged.
+    ///
+    /// Errors: a [`LaneError`].
+    pub fn step(&mut self) -> Result<Step, LaneError> {
+        self.show_progress();
+        let Some(model) = self.shared.cell.load() else {
+            return Ok(Step::Idle);
+        };
+        let mut judge = self.judge_of(model);
+        let step = self.turn(&mut judge);
+        self.judge = Some(judge);
+        self.settle()?;
+        step
+    }
+
+    fn turn(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
+        let step = self.read(judge)?;
+        if judge.intake.counts.n_consumed > 0 {
+            self.score(judge)?;
+            let newest = judge.intake.batch.rows().last().map_or_else(now_ms, |row| row.time_ms);
+            let reached = std::mem::take(&mut judge.intake.reached);
+            self.settling.inflight().push(reached, judge.intake.receipt.clone(), newest);
+            self.publisher.metrics().add(&judge.intake.counts);
+        }
+        self.wait_for_room()?;
+        Ok(step)
+    }
+
+    /// The model in use, exchanged when another has been promoted.
+    fn judge_of(&mut self, model: Arc<Model>) -> Judge {
+        let used = self.judge.take();
+        match used {
+            Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
+            used => {
+                let threshold = threshold::build(&self.shared.threshold, &model.calibration);
+                let intake = match used {
+                    Some(judge) if judge.intake.fits(&model) => judge.intake,
+                    _ => Intake::new(&self.shared, &model),
+                };
+                Judge { model, threshold, workspace: Workspace::new(), intake }
+            }
+        }
+    }
+
+    fn read(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
+        let intake = &mut judge.intake;
+        intake.clear();
+        let wait = if self.settling.inflight().is_empty() { IDLE_WAIT } else { BUSY_WAIT };
+        let (settling, publisher) = (&self.settling, &self.publisher);
+        let polled = self.source.poll(self.shared.pipeline.rows_max, wait, &mut |raw| {
+            intake.take(&raw, settling, publisher);
+        });
+        if let Some(failure) = intake.take_failure() {
+            return Err(failure);
+        }
+        let health = self.shared.health.lane(self.index);
+        match polled {
+            Ok(Polled::End) => Ok(Step::End),
+            Ok(Polled::Records(n)) => {
+                if (n > 0 || self.source.has_recovered()) && health.set_trouble(None) {
+                    tracing::info!(lane = self.index, "reading again");
+                }
+                Ok(if n == 0 { Step::Idle } else { Step::Read(n) })
+            }
+            Err(SourceError::Retry(trouble)) => {
+                if health.set_trouble(Some(trouble.clone())) {
+                    tracing::warn!(lane = self.index, trouble, "reading is interrupted; it goes on by itself");
+                }
+                Ok(Step::Idle)
+            }
+            Err(SourceError::Fatal(reason)) => Err(LaneError::Source(reason)),
+        }
+    }
+
+    fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
+        let Judge { model, threshold, workspace, intake } = judge;
+        let metrics = self.publisher.metrics();
+        metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
+        if intake.batch.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        model.score(intake.batch.values(), workspace);
+        metrics.all.score_duration_seconds.observe(began.elapsed().as_secs_f64());
+
+        let scored_time = rfc3339(now_ms());
+        let model_ref = Publisher::model_ref(model);
+        let target = threshold.target_alert_rate();
+        let mut limit = f64::NAN;
+        for (i, row) in intake.batch.rows().iter().enumerate() {
+            let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
+            if z.is_nan() {
+                intake.counts.n_insufficient += 1;
+                continue;
+            }
+            intake.counts.n_scored += 1;
+            let verdict = threshold.judge(row.id.partition, z);
+            let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
+            limit = model.calibration.raw(threshold.z_at_alert(row.id.partition));
+            let ratio = raw / limit;
+            metrics.ratio(ratio);
+            let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
+            let judged = Judged { batch: &intake.batch, row, score, model: &model_ref, scored_time: &scored_time };
+            self.publisher.score(&judged, &intake.receipt)?;
+            if let Some(severity) = severity {
+                let at = Severity::ALL.iter().position(|known| *known == severity);
+                intake.counts.n_anomalies[at.expect("every severity is in the list")] += 1;
+                let values = intake.batch.values();
+                let why = model.explain(values.row(i), workspace, i, self.shared.output.features_max);
+                self.publisher.anomaly(&judged, &why, &intake.receipt)?;
+            }
+        }
+        if limit.is_finite() {
+            metrics.all.threshold.set(limit);
+        }
+        intake.counts.n_missing = workspace.values_missing();
+        intake.counts.n_clipped = workspace.values_clipped();
+        metrics.all.latents_active_mean.set(workspace.latents_active_mean());
+        self.shared.n_scored.fetch_add(intake.counts.n_scored, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Settles what has been acknowledged.
+    fn settle(&mut self) -> Result<(), LaneError> {
+        self.sink.poll(Duration::ZERO);
+        let mut inflight = self.settling.inflight();
+        let settled = inflight.settle().map_err(LaneError::Delivery)?;
+        let n_inflight = inflight.len();
+        drop(inflight);
+        let metrics = self.publisher.metrics();
+        metrics.inflight(n_inflight);
+        if !settled.offsets.is_empty() {
+            let n_late = self.source.store(&settled.offsets);
+            metrics.all.late_offset_stores_total.inc_by(n_late as u64);
+        }
+        let now = now_ms();
+        for time_ms in settled.times_ms {
+            metrics.all.end_to_end_latency_seconds.observe((now - time_ms).max(0) as f64 / 1000.0);
+        }
+        Ok(())
+    }
+
+    /// Waits while too many batches are unsettled.
+    fn wait_for_room(&mut self) -> Result<(), LaneError> {
+        while self.settling.inflight().len() >= self.shared.pipeline.inflight_max {
+            self.show_progress();
+            self.sink.poll(Duration::from_millis(5));
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the acknowledgements of what was read, settles, commits and leaves the group.
+    fn drain(mut self) -> Result<(), LaneError> {
+        let deadline = Instant::now() + self.shared.pipeline.drain_timeout;
+        self.settle()?;
+        while !self.settling.inflight().is_empty() {
+            if Instant::now() >= deadline {
+                tracing::warn!(lane = self.index, "not every output was acknowledged in time; its records come again");
+                break;
+            }
+            self.show_progress();
+            self.sink.flush(Duration::from_millis(50));
+            self.settle()?;
+        }
+        self.source.close();
+        Ok(())
+    }
+
+    fn show_progress(&mut self) {
+        let health = self.shared.health.lane(self.index);
+        health.progress(now_ms());
+        if self.source.has_joined() {
+            health.joined();
+        }
+        if self.reported.elapsed() >= REPORT_INTERVAL {
+            self.reported = Instant::now();
+            let n_rebalances = self.settling.take_rebalances();
+            self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
+        }
+    }
+}
+
+/// Publishes the anomaly record of the first row of `batch`, whatever its score. A row with too few observed values
+/// publishes nothing.
+///
+/// Errors: it can't be handed to the sink.
+pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publisher) -> Result<(), LaneError> {
+    let mut workspace = Workspace::new();
+    model.score(batch.values(), &mut workspace);
+    let mut threshold = threshold::build(&shared.threshold, &model.calibration);
+    let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
+    let verdict = threshold.judge(row.id.partition, workspace.z()[0]);
+    let (raw, limit) = (workspace.raw()[0], model.calibration.raw(threshold.z_at_alert(row.id.partition)));
+    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, threshold.target_alert_rate()));
+    let (z, p_value) = (workspace.z()[0], verdict.p_value);
+    let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
+    let judged = Judged { batch, row, score, model: &Publisher::model_ref(model), scored_time: &rfc3339(now_ms()) };
+    let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
+    publisher.anomaly(&judged, &why, &Receipt::default())
+}

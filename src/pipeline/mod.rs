@@ -1,0 +1,92 @@
+//! The loops: lanes that score, and the trainer beside them.
+//!
+//! Only this module and `app` start threads. Lanes share nothing but the model cell and the metrics; what they share
+//! is in [`Shared`].
+
+pub mod inflight;
+mod intake;
+pub mod lane;
+pub mod publish;
+pub mod trainer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ModelCell;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Health;
+use crate::{decode, sink, threshold};
+
+/// How the lanes run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Number of lanes: threads, each with its own consumer and producer. Default 1.
+    pub lanes: usize,
+    /// Largest number of rows scored at once. Default 256: a larger batch is hardly faster.
+    pub rows_max: usize,
+    /// Largest number of batches of a lane that wait for acknowledgements. Default 64.
+    pub inflight_max: usize,
+    /// How long the end, or a revoke, waits for acknowledgements. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// After how long the process exits whatever hangs; longer than `drain_timeout`, shorter than the supervisor's own
+    /// timeout. Default 20 s.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lanes: 1,
+            rows_max: 256,
+            inflight_max: 64,
+            drain_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What lanes and trainer have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// Name of the detector, part of every id.
+    pub detector: Arc<str>,
+    /// Features topic.
+    pub topic: Arc<str>,
+    /// How records are decoded.
+    pub decode: decode::Config,
+    /// Where results go.
+    pub output: sink::Config,
+    /// What rejected records become.
+    pub dead_letter: sink::DeadLetterConfig,
+    /// When a score is an anomaly.
+    pub threshold: threshold::Config,
+    /// How the lanes run.
+    pub pipeline: Config,
+    /// The model that scores.
+    pub cell: Arc<ModelCell>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Health.
+    pub health: Health,
+    /// Records scored by all lanes since the start.
+    pub n_scored: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// Records scored by all lanes since the start.
+    pub fn n_scored(&self) -> u64 {
+        self.n_scored.load(Ordering::Relaxed)
+    }
+}
+
+/// Now, milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,221 @@
+//! Writes what a lane has to say: anomalies, scores and dead letters, and waits for room when the producer has none.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::lane::LaneError;
+use super::{Shared, now_ms};
+use crate::batch::{Batch, Row};
+use crate::decode::Reject;
+use crate::model::Model;
+use crate::record::rfc3339;
+use crate::score::Explanation;
+use crate::sink::anomaly::{ANOMALY_TYPE, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of};
+use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
+use crate::source::Raw;
+use crate::telemetry::LaneMetrics;
+
+/// How long one wait for room in the producer's buffer is; the lane shows that it lives after each.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// Writes a lane's output.
+pub struct Publisher {
+    shared: Shared,
+    lane: usize,
+    sink: Arc<dyn Sink>,
+    source_uri: String,
+    metrics: LaneMetrics,
+    value: RefCell<Vec<u8>>,
+}
+
+/// One row with everything that its record needs.
+pub struct Judged<'a> {
+    /// The batch that the row belongs to.
+    pub batch: &'a Batch,
+    /// The row.
+    pub row: &'a Row,
+    /// Its score.
+    pub score: Score,
+    /// The model that judged.
+    pub model: &'a ModelRef<'a>,
+    /// When it was scored, RFC 3339.
+    pub scored_time: &'a str,
+}
+
+impl Publisher {
+    /// A publisher of lane `lane`.
+    pub fn new(shared: &Shared, lane: usize, sink: Arc<dyn Sink>) -> Self {
+        Self {
+            shared: shared.clone(),
+            lane,
+            sink,
+            source_uri: format!("urn:strayd:{}", shared.detector),
+            metrics: LaneMetrics::new(Arc::clone(&shared.metrics), lane),
+            value: RefCell::default(),
+        }
+    }
+
+    /// The metrics that the lane updates.
+    pub fn metrics(&self) -> &LaneMetrics {
+        &self.metrics
+    }
+
+    /// Shows which partitions the lane has and how far it lags behind on each.
+    pub fn assignment(&mut self, n_assigned: i64, n_rebalances: u64, lags: &[(i32, i64)]) {
+        self.metrics.assignment(&self.shared.topic, n_assigned, n_rebalances, lags);
+    }
+
+    /// What the records of one batch say of their model.
+    pub fn model_ref(model: &Model) -> ModelRef<'_> {
+        ModelRef { version: model.version, hash: model.short_hash(), trained_at: model.trained_at() }
+    }
+
+    /// Publishes an anomaly.
+    ///
+    /// Errors: it can't be handed to the producer.
+    pub fn anomaly(&self, judged: &Judged<'_>, why: &Explanation, receipt: &Receipt) -> Result<(), LaneError> {
+        let carried = judged.batch.carried(judged.row);
+        let entity = carried.key.map(String::from_utf8_lossy);
+        let id = id_of(&self.shared.topic, judged.row.id, &self.shared.detector);
+        let event_time = rfc3339(judged.row.time_ms);
+        let passthrough = carried.passthrough.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let record = Anomaly {
+            schema_version: SCHEMA_VERSION,
+            id: &id,
+            detector: &self.shared.detector,
+            entity: entity.as_deref(),
+            event_time: &event_time,
+            scored_time: judged.scored_time,
+            source: self.source_of(judged),
+            score: judged.score,
+            features: &why.features,
+            patterns: &why.patterns,
+            unexplained: why.unexplained,
+            model: judged.model,
+            top_feature: why.features.first().map(|feature| &*feature.name),
+            top_feature_contribution: why.features.first().map(|feature| feature.contribution),
+            passthrough: passthrough.and_then(|json| serde_json::from_str::<&RawValue>(json).ok()),
+            summary: &why.summary(),
+        };
+        let mut headers: Vec<Header<'_>> = vec![
+            ("ce_specversion", Some(b"1.0")),
+            ("ce_id", Some(id.as_bytes())),
+            ("ce_source", Some(self.source_uri.as_bytes())),
+            ("ce_type", Some(ANOMALY_TYPE.as_bytes())),
+            ("ce_time", Some(event_time.as_bytes())),
+            ("content-type", Some(b"application/json")),
+        ];
+        headers.extend(entity.as_deref().map(|entity| ("ce_subject", Some(entity.as_bytes()))));
+        headers.extend(carried.traceparent.map(|trace| ("traceparent", Some(trace))));
+        self.json(Channel::Anomalies, carried.key, judged.row.time_ms, &headers, &record, receipt)
+    }
+
+    /// Publishes a row's score, if scores are wanted.
+    ///
+    /// Errors: it can't be handed to the producer.
+    pub fn score(&self, judged: &Judged<'_>, receipt: &Receipt) -> Result<(), LaneError> {
+        if self.shared.output.scores.is_none() {
+            return Ok(());
+        }
+        let carried = judged.batch.carried(judged.row);
+        let entity = carried.key.map(String::from_utf8_lossy);
+        let record = Scored {
+            id: &id_of(&self.shared.topic, judged.row.id, &self.shared.detector),
+            source: self.source_of(judged),
+            entity: entity.as_deref(),
+            event_time: &rfc3339(judged.row.time_ms),
+            score: judged.score,
+            model: judged.model,
+        };
+        let headers = [("content-type", Some(&b"application/json"[..]))];
+        self.json(Channel::Scores, carried.key, judged.row.time_ms, &headers, &record, receipt)
+    }
+
+    /// Sends a rejected record to the dead-letter topic, with everything it came with.
+    ///
+    /// Errors: it can't be handed to the producer.
+    pub fn dead_letter(
+        &self,
+        raw: &Raw<'_>,
+        payload: &[u8],
+        reject: &Reject,
+        receipt: &Receipt,
+    ) -> Result<(), LaneError> {
+        let mut kept: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        if let Some(headers) = raw.headers {
+            headers.each(&mut |name, value| kept.push((name.to_owned(), value.map(<[u8]>::to_vec))));
+        }
+        let mut said = vec![
+            ("strayd.error.reason", reject.reason().to_owned()),
+            ("strayd.error.message", reject.to_string()),
+            ("strayd.error.topic", self.shared.topic.to_string()),
+            ("strayd.error.partition", raw.id.partition.to_string()),
+            ("strayd.error.offset", raw.id.offset.to_string()),
+            ("strayd.error.time", rfc3339(now_ms())),
+        ];
+        let limit = self.shared.dead_letter.value_bytes_max;
+        if payload.len() > limit {
+            said.push(("strayd.error.truncated", payload.len().to_string()));
+        }
+        let kept = kept.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        let headers: Vec<Header<'_>> =
+            kept.chain(said.iter().map(|(name, value)| (*name, Some(value.as_bytes())))).collect();
+        let message = Outgoing {
+            channel: Channel::DeadLetters,
+            key: raw.key,
+            value: &payload[..payload.len().min(limit)],
+            time_ms: raw.time_ms,
+            headers: &headers,
+        };
+        self.send(&message, receipt)
+    }
+
+    fn source_of(&self, judged: &Judged<'_>) -> SourceRef<'_> {
+        let id = judged.row.id;
+        SourceRef { topic: &self.shared.topic, partition: id.partition, offset: id.offset }
+    }
+
+    fn json(
+        &self,
+        channel: Channel,
+        key: Option<&[u8]>,
+        time_ms: i64,
+        headers: &[Header<'_>],
+        record: &impl Serialize,
+        receipt: &Receipt,
+    ) -> Result<(), LaneError> {
+        let mut value = self.value.borrow_mut();
+        value.clear();
+        serde_json::to_writer(&mut *value, record).expect("the record has string keys only");
+        self.send(&Outgoing { channel, key, value: &value, time_ms, headers }, receipt)
+    }
+
+    fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), LaneError> {
+        loop {
+            match self.sink.send(message, receipt) {
+                Ok(()) => break,
+                Err(SinkError::Full) => {
+                    // Room comes when deliveries are acknowledged or expire; either ends this wait.
+                    self.shared.health.lane(self.lane).progress(now_ms());
+                    self.sink.poll(ROOM_WAIT);
+                }
+                Err(SinkError::Failed(reason)) => {
+                    self.metrics.produce_error(message.channel);
+                    return Err(LaneError::Sink(reason));
+                }
+            }
+        }
+        let output = &self.shared.output;
+        let topic = match message.channel {
+            Channel::Anomalies => &output.anomalies,
+            Channel::DeadLetters => &output.dead_letters,
+            Channel::Scores => output.scores.as_ref().unwrap_or(&output.anomalies),
+        };
+        self.metrics.produced(topic, 1);
+        Ok(())
+    }
+}

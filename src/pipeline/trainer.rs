@@ -1,0 +1,347 @@
+//! The side loop: makes the first model, makes better ones while the lanes score, and swaps them in.
+//!
+//! Rows come from the history; the lanes hand nothing over but a count. A model is stored first and promoted then, so
+//! that no lane ever scores with one that a restart would not find. [`Trainer::tick`] does one thing and returns:
+//! `run` calls it on its own thread, `eval` between two batches.
+
+mod sample;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Shared, now_ms};
+use crate::history::{self, Bound, History};
+use crate::model::Model;
+use crate::preprocess::Schema;
+use crate::registry::{Registry, RegistryError};
+use crate::shutdown::Shutdown;
+use crate::telemetry::health::Phase;
+use crate::train::{self, Admission, Fitted, Progress, Schedule, TrainError};
+
+/// How often the trainer looks whether there is something to do.
+const TICK: Duration = Duration::from_millis(250);
+/// How long the trainer waits after a failure of the world before it tries again.
+const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// When models are trained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether models are trained after the first one. Default true.
+    pub enabled: bool,
+    /// Longest time between two rounds while records flow. Default 6 h.
+    #[serde(with = "humantime_serde")]
+    pub retrain_interval: Duration,
+    /// Shortest time between two rounds. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub retrain_gap: Duration,
+    /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            retrain_interval: Duration::from_secs(6 * 3600),
+            retrain_gap: Duration::from_secs(10),
+            seed: 0,
+        }
+    }
+}
+
+/// Everything that a trainer is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// When models are trained.
+    pub trainer: Config,
+    /// How they are trained.
+    pub model: train::Config,
+    /// How the history is sampled.
+    pub history: history::Config,
+    /// Configured feature names; empty: learnt from the history.
+    pub features: Vec<String>,
+}
+
+/// Why the trainer ends. What the world fails at is tried again instead.
+#[derive(Debug, Error)]
+pub enum TrainerError {
+    /// The registry can't be used, or holds a model that is refused.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The stored model watches other features than the configuration names.
+    #[error(
+        "model version {version} does not fit schema.features: {difference}; give it back its features, or start \
+             over with another registry.path"
+    )]
+    Schema {
+        /// The stored version.
+        version: u64,
+        /// Which feature differs.
+        difference: String,
+    },
+    /// The configured or learnt features are no schema.
+    #[error("schema.features: {0}")]
+    Features(#[from] crate::preprocess::SchemaError),
+}
+
+/// What a tick did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ticked {
+    /// There was nothing to do.
+    Nothing,
+    /// The first model can't be made yet, for this reason.
+    Waiting(String),
+    /// This version scores from now on.
+    Promoted(u64),
+    /// A round failed, for this reason; the model stays.
+    Failed(String),
+}
+
+/// The side loop.
+pub struct Trainer {
+    shared: Shared,
+    history: Box<dyn History>,
+    registry: Box<dyn Registry>,
+    settings: Settings,
+    shutdown: Shutdown,
+    admission: Admission,
+    schedule: Schedule,
+    n_seen: u64,
+    last_round: Instant,
+    first_seen: Option<(Instant, usize)>,
+}
+
+impl Trainer {
+    /// A trainer that reads `history` and keeps its models in `registry`.
+    pub fn new(
+        shared: Shared,
+        history: Box<dyn History>,
+        registry: Box<dyn Registry>,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
+        let schedule = Schedule::new(&settings.model, 0);
+        Self {
+            shared,
+            history,
+            registry,
+            settings,
+            shutdown,
+            admission: Admission::default(),
+            schedule,
+            n_seen: 0,
+            last_round: Instant::now(),
+            first_seen: None,
+        }
+    }
+
+    /// Runs until the shutdown begins.
+    ///
+    /// Errors: a [`TrainerError`].
+    pub fn run(mut self) -> Result<(), TrainerError> {
+        let mut pause = Duration::ZERO;
+        while !self.shutdown.sleep(pause) {
+            pause = match self.tick()? {
+                Ticked::Failed(reason) => {
+                    tracing::warn!(reason, "training failed; it is tried again");
+                    BACK_OFF
+                }
+                Ticked::Nothing | Ticked::Waiting(_) | Ticked::Promoted(_) => TICK,
+            };
+        }
+        Ok(())
+    }
+
+    /// Does the next thing there is to do: follow the registry, make the first model, or run a round that is due.
+    ///
+    /// Errors: a [`TrainerError`].
+    pub fn tick(&mut self) -> Result<Ticked, TrainerError> {
+        if let Some(version) = self.follow_registry()? {
+            return Ok(Ticked::Promoted(version));
+        }
+        let Some(champion) = self.shared.cell.load() else {
+            return self.make_first();
+        };
+        let n_scored = self.shared.n_scored();
+        self.schedule.record(n_scored - self.n_seen);
+        self.n_seen = n_scored;
+        let trainer = &self.settings.trainer;
+        let since = self.last_round.elapsed();
+        if !trainer.enabled || since < trainer.retrain_gap {
+            return Ok(Ticked::Nothing);
+        }
+        let reason = match () {
+            () if self.schedule.is_due() => "records",
+            () if since >= trainer.retrain_interval => "time",
+            () => return Ok(Ticked::Nothing),
+        };
+        let ticked = self.round(&champion, reason);
+        self.schedule.done();
+        self.last_round = Instant::now();
+        ticked
+    }
+
+    /// Swaps in the registry's current version when it is not the one that scores.
+    fn follow_registry(&mut self) -> Result<Option<u64>, TrainerError> {
+        let Some(version) = self.registry.current()? else { return Ok(None) };
+        let used = self.shared.cell.load().map(|model| model.version);
+        if used == Some(version) {
+            return Ok(None);
+        }
+        let model = self.registry.load(version)?;
+        if !self.settings.features.is_empty() {
+            let configured = Schema::new(self.settings.features.iter().cloned())?;
+            if let Some(difference) = model.schema.difference(&configured) {
+                return Err(TrainerError::Schema { version, difference });
+            }
+        }
+        let result = if used.is_some() { "switched" } else { "restored" };
+        self.admission = Admission::default();
+        if used.is_none() {
+            self.restore_schedule();
+        }
+        self.swap(Arc::new(model), result);
+        Ok(Some(version))
+    }
+
+    /// A topic with a long history has had its youth already.
+    fn restore_schedule(&mut self) {
+        match self.history.extents(Bound::Settled) {
+            Ok(extents) => {
+                let n_records = extents.iter().map(|extent| extent.len() as u64).sum();
+                self.schedule = Schedule::new(&self.settings.model, n_records);
+            }
+            Err(reason) => tracing::warn!(reason, "the history can't be read yet; rounds come as for a new topic"),
+        }
+    }
+
+    fn make_first(&mut self) -> Result<Ticked, TrainerError> {
+        let began = Instant::now();
+        let sample = match self.first_sample()? {
+            Ok(sample) => sample,
+            Err((reason, eta_seconds)) => {
+                self.warm_up(&reason, eta_seconds);
+                return Ok(Ticked::Waiting(reason));
+            }
+        };
+        let seed = self.settings.trainer.seed;
+        let shared = self.shared.clone();
+        let shutdown = self.shutdown.clone();
+        let fitted = train::fit(sample.schema, &sample.rows, &self.settings.model, seed, &mut |progress| {
+            report(&shared, &progress, began);
+            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match fitted {
+            Ok(mut fitted) => {
+                fitted.lineage.chunks = sample.chunks;
+                "first".clone_into(&mut fitted.lineage.reason);
+                self.admission = Admission::after(&sample.rows);
+                self.adopt(fitted, began)
+            }
+            Err(error) => {
+                self.failed();
+                let reason = format!("the first model can't be trained: {error}");
+                self.warm_up(&reason, None);
+                Ok(Ticked::Failed(reason))
+            }
+        }
+    }
+
+    fn round(&mut self, champion: &Arc<Model>, reason: &str) -> Result<Ticked, TrainerError> {
+        let began = Instant::now();
+        let sample = match self.recent_sample(champion) {
+            Ok(sample) => sample,
+            Err(reason) => {
+                self.failed();
+                return Ok(Ticked::Failed(reason));
+            }
+        };
+        let seed = self.settings.trainer.seed.wrapping_add(champion.version);
+        let shutdown = self.shutdown.clone();
+        let mut admission = self.admission.clone();
+        let fitted = train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
+            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match fitted {
+            Ok(mut fitted) => {
+                fitted.lineage.chunks = sample.chunks;
+                fitted.lineage.parent = Some(champion.version);
+                fitted.lineage.champion = Some(champion.version);
+                reason.clone_into(&mut fitted.lineage.reason);
+                self.admission = admission;
+                self.adopt(fitted, began)
+            }
+            // A quiet topic: the next round has more.
+            Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
+            Err(error) => {
+                self.failed();
+                Ok(Ticked::Failed(format!("a round failed: {error}")))
+            }
+        }
+    }
+
+    /// Stores the model, makes it current, and swaps it in, in this order.
+    fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
+        fitted.lineage.source = self.history.name();
+        let report = fitted.report.clone();
+        let version = self.registry.next_version()?;
+        let model = fitted.into_model(version, now_ms());
+        self.registry.store(&model)?;
+        self.registry.promote(version)?;
+        let metrics = &self.shared.metrics;
+        metrics.trainings_total.with_label_values(&["done"]).inc();
+        metrics.training_duration_seconds.observe(began.elapsed().as_secs_f64());
+        metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
+        metrics.explained_variance_ratio.set(report.explained_variance);
+        metrics.latents_dead_ratio.set(report.latents_dead_ratio);
+        tracing::info!(
+            version,
+            n_rows = report.n_rows,
+            n_train = report.n_train,
+            n_holdout = report.n_holdout,
+            explained_variance = format!("{:.3}", report.explained_variance),
+            seconds = format!("{:.2}", began.elapsed().as_secs_f64()),
+            "model trained"
+        );
+        self.last_round = Instant::now();
+        self.swap(Arc::new(model), "promoted");
+        Ok(Ticked::Promoted(version))
+    }
+
+    fn swap(&mut self, model: Arc<Model>, result: &str) {
+        let shared = &self.shared;
+        shared.metrics.promotions_total.with_label_values(&[result]).inc();
+        shared.metrics.set_model(model.version, model.trained_at_ms);
+        shared.metrics.warmup_eta_seconds.set(0.0);
+        tracing::info!(version = model.version, hash = model.short_hash(), result, "model scores from now on");
+        shared.cell.swap(model);
+        shared.health.enter(Phase::Running);
+    }
+
+    fn failed(&self) {
+        self.shared.metrics.trainings_total.with_label_values(&["failed"]).inc();
+    }
+
+    fn warm_up(&self, reason: &str, eta_seconds: Option<f64>) {
+        let phase = Phase::Warmup { reason: reason.to_owned(), eta_seconds };
+        if !matches!(self.shared.health.phase(), Phase::Warmup { .. }) {
+            tracing::info!(reason, "warming up");
+        }
+        self.shared.metrics.warmup_eta_seconds.set(eta_seconds.unwrap_or(-1.0));
+        self.shared.health.enter(phase);
+    }
+}
+
+/// Shows how far the first training has come.
+fn report(shared: &Shared, progress: &Progress, began: Instant) {
+    let Progress { steps_done, steps_total, .. } = *progress;
+    let left = began.elapsed().as_secs_f64() * (steps_total - steps_done) as f64 / steps_done.max(1) as f64;
+    let reason = format!("training the first model: step {steps_done} of {steps_total}");
+    shared.metrics.warmup_eta_seconds.set(left);
+    shared.health.enter(Phase::Warmup { reason, eta_seconds: Some(left) });
+}

@@ -1,0 +1,163 @@
+//! How the trainer turns the history into rows: learns the schema, reads the planned ranges, decodes, and keeps the
+//! checksums that make up the lineage.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ndarray::Array2;
+use sha2::{Digest, Sha256};
+
+use super::{Trainer, TrainerError};
+use crate::decode::{self, Decoder};
+use crate::history::{Bound, Range, plan};
+use crate::model::{Chunk, Model};
+use crate::preprocess::Schema;
+use crate::record::RecordId;
+use crate::train::Rows;
+
+/// Payload bytes from which a schema is learnt at most: enough for hundreds of large records.
+const SCHEMA_BYTES_MAX: usize = 64 << 20;
+
+/// Rows to train on, and where they came from.
+pub(super) struct Sample {
+    pub schema: Arc<Schema>,
+    pub rows: Rows,
+    pub chunks: Vec<Chunk>,
+}
+
+/// Why there are no rows yet, and in how many seconds there may be, if that can be told.
+type NotYet = (String, Option<f64>);
+
+impl Trainer {
+    /// Rows for the first model, or why there are none yet.
+    pub(super) fn first_sample(&mut self) -> Result<Result<Sample, NotYet>, TrainerError> {
+        let extents = match self.history.extents(Bound::Head) {
+            Ok(extents) => extents,
+            Err(reason) => return Ok(Err((reason, None))),
+        };
+        let n_there: usize = extents.iter().map(Range::len).sum();
+        let rows_min = self.settings.history.rows_min;
+        if n_there < rows_min {
+            return Ok(Err(self.collecting(n_there, rows_min)));
+        }
+        let schema = match self.schema(&extents)? {
+            Ok(schema) => schema,
+            Err(reason) => return Ok(Err((reason, None))),
+        };
+        let config = self.settings.history.clone();
+        let ranges = plan::first(&extents, config.rows, config.chunk_rows, self.settings.trainer.seed);
+        let sample = match self.read_rows(&schema, &ranges) {
+            Ok(sample) => sample,
+            Err(reason) => return Ok(Err((reason, None))),
+        };
+        // Offsets have gaps, and records may be bad: only what can be trained on counts.
+        let n_usable = sample.rows.values.nrows();
+        if n_usable < rows_min && n_there < config.rows {
+            return Ok(Err(self.collecting(n_usable, rows_min)));
+        }
+        Ok(Ok(sample))
+    }
+
+    /// The latest settled rows for a round.
+    pub(super) fn recent_sample(&mut self, champion: &Model) -> Result<Sample, String> {
+        let extents = self.history.extents(Bound::Settled)?;
+        let ranges = plan::latest(&extents, self.settings.history.recent_rows);
+        self.read_rows(&champion.schema, &ranges)
+    }
+
+    fn collecting(&mut self, n: usize, rows_min: usize) -> NotYet {
+        let (since, n_first) = *self.first_seen.get_or_insert((Instant::now(), n));
+        let (gained, missing) = (n.saturating_sub(n_first) as f64, rows_min.saturating_sub(n) as f64);
+        let eta = (gained > 0.0).then(|| since.elapsed().as_secs_f64() / gained * missing);
+        (format!("collecting: {n} of {rows_min} records (history.rows_min) are there"), eta)
+    }
+
+    /// The configured schema, or one learnt from a sample of the history.
+    fn schema(&mut self, extents: &[Range]) -> Result<Result<Arc<Schema>, String>, TrainerError> {
+        if !self.settings.features.is_empty() {
+            return Ok(Ok(Arc::new(Schema::new(self.settings.features.iter().cloned())?)));
+        }
+        let config = &self.settings.history;
+        let n_chunks = 10;
+        let ranges =
+            plan::first(extents, config.schema_rows, config.schema_rows / n_chunks, self.settings.trainer.seed);
+        let (mut sample, mut n_bytes) = (Vec::new(), 0);
+        let read = self.history.read(&ranges, &mut |past| {
+            let Some(payload) = past.payload.filter(|payload| n_bytes + payload.len() <= SCHEMA_BYTES_MAX) else {
+                return;
+            };
+            n_bytes += payload.len();
+            sample.push(payload.to_vec());
+        });
+        if let Err(reason) = read {
+            return Ok(Err(reason));
+        }
+        let inferred = match decode::infer(&self.shared.decode, &sample) {
+            Ok(inferred) => inferred,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        for (name, reason) in &inferred.left_out {
+            tracing::info!(field = name, reason, "not a feature");
+        }
+        let schema = Arc::new(Schema::new(inferred.names.iter().cloned())?);
+        tracing::info!(n_records = sample.len(), features = inferred.names.join(", "), "schema learnt");
+        Ok(Ok(schema))
+    }
+
+    fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
+        let names: Vec<String> = schema.names().map(str::to_owned).collect();
+        let n_features = names.len();
+        let mut reading = Reading {
+            decoder: decode::build(&self.shared.decode, &names),
+            values: Vec::new(),
+            rows: Vec::new(),
+            row: vec![f32::NAN; n_features],
+        };
+        let mut chunks = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let (mut hash, mut n_records) = (Sha256::new(), 0);
+            self.history.read(std::slice::from_ref(range), &mut |past| {
+                n_records += 1;
+                if let Some(payload) = past.payload {
+                    hash.update(payload);
+                    reading.take(past.id, past.time_ms, payload);
+                }
+            })?;
+            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let Range { partition, start, end } = *range;
+            chunks.push(Chunk { partition, start, end, n_records, sha256 });
+        }
+        Ok(Sample { schema: Arc::clone(schema), rows: reading.in_time_order(n_features), chunks })
+    }
+}
+
+/// Rows under construction.
+struct Reading {
+    decoder: Box<dyn Decoder>,
+    values: Vec<f32>,
+    /// Time, id and position in `values` of each row.
+    rows: Vec<(i64, RecordId, usize)>,
+    row: Vec<f32>,
+}
+
+impl Reading {
+    /// Decodes a record; what a lane would reject is left out here, too.
+    fn take(&mut self, id: RecordId, time_ms: i64, payload: &[u8]) {
+        self.row.fill(f32::NAN);
+        if let Ok(decoded) = self.decoder.decode(payload, &mut self.row) {
+            self.rows.push((decoded.time_ms.unwrap_or(time_ms), id, self.rows.len()));
+            self.values.extend_from_slice(&self.row);
+        }
+    }
+
+    fn in_time_order(mut self, n_features: usize) -> Rows {
+        self.rows.sort_unstable();
+        let mut values = Vec::with_capacity(self.values.len());
+        for &(_, _, at) in &self.rows {
+            values.extend_from_slice(&self.values[at * n_features..(at + 1) * n_features]);
+        }
+        let values = Array2::from_shape_vec((self.rows.len(), n_features), values)
+            .expect("every row has as many values as there are features");
+        Rows { values, ids: self.rows.iter().map(|(_, id, _)| *id).collect() }
+    }
+}

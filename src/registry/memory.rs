@@ -1,0 +1,40 @@
+//! A registry in memory: for evaluating a table, which keeps nothing.
+
+use super::{Entry, Registry, RegistryError};
+use crate::model::Model;
+
+/// Keeps the latest model.
+#[derive(Debug, Default)]
+pub struct MemoryRegistry {
+    latest: Option<Model>,
+    current: Option<u64>,
+}
+
+impl Registry for MemoryRegistry {
+    fn current(&self) -> Result<Option<u64>, RegistryError> {
+        Ok(self.current)
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, RegistryError> {
+        Ok(Vec::new())
+    }
+
+    fn load(&self, version: u64) -> Result<Model, RegistryError> {
+        let found = self.latest.as_ref().filter(|model| model.version == version).cloned();
+        found.ok_or_else(|| RegistryError::Unknown { version, path: "memory".into() })
+    }
+
+    fn next_version(&self) -> Result<u64, RegistryError> {
+        Ok(self.latest.as_ref().map_or(1, |model| model.version + 1))
+    }
+
+    fn store(&mut self, model: &Model) -> Result<(), RegistryError> {
+        self.latest = Some(model.clone());
+        Ok(())
+    }
+
+    fn promote(&mut self, version: u64) -> Result<(), RegistryError> {
+        self.current = Some(version);
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! Where models are kept: numbered versions, one of which is current.
+//!
+//! A registry stores what it is given and promotes what it is told to; it judges nothing. A version is written whole
+//! before it can become current.
+
+mod directory;
+mod memory;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use directory::Directory;
+pub use memory::MemoryRegistry;
+
+use crate::model::Model;
+use crate::model::artifact::ArtifactError;
+
+/// Where models are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the versions. Default `models` under systemd's state directory, else under the working directory.
+    pub path: PathBuf,
+    /// Number of versions kept; the current one is kept in any case. Default 5.
+    pub keep: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from).unwrap_or_default();
+        Self { path: state.join("models"), keep: 5 }
+    }
+}
+
+/// A version of the registry, without its parameters.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// The version.
+    pub version: u64,
+    /// Whether it is the one that scores.
+    pub current: bool,
+    /// Its model, or why it is refused.
+    #[serde(serialize_with = "text_of_error", flatten)]
+    pub model: Result<Summary, String>,
+}
+
+/// What a list of models shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Beginning of the SHA-256 of the parameters.
+    pub hash: String,
+    /// When the training ended, RFC 3339.
+    pub trained_at: String,
+    /// Number of features.
+    pub n_features: usize,
+    /// Rows it was trained on.
+    pub n_rows_train: u64,
+    /// Version it was trained from.
+    pub parent: Option<u64>,
+    /// Why it was trained.
+    pub reason: String,
+}
+
+fn text_of_error<S: serde::Serializer>(model: &Result<Summary, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        refused: &'a str,
+    }
+    match model {
+        Ok(summary) => summary.serialize(serializer),
+        Err(refused) => Refused { refused }.serialize(serializer),
+    }
+}
+
+/// Why the registry can't do what it is asked to.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// The file system fails.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// The version is not there.
+    #[error("there is no model version {version} in {path}; `strayd models list` shows what there is")]
+    Unknown {
+        /// The version that was asked for.
+        version: u64,
+        /// The registry.
+        path: PathBuf,
+    },
+    /// The artifact of a version is refused.
+    #[error("model version {version} is refused: {error}")]
+    Artifact {
+        /// The version.
+        version: u64,
+        /// Why.
+        error: ArtifactError,
+    },
+    /// The file that names the current version is damaged.
+    #[error("{path} should hold a version number, not `{text}`; `strayd models rollback --to VERSION` mends it")]
+    Current {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        text: String,
+    },
+}
+
+/// Numbered models, one of which is current.
+pub trait Registry: Send {
+    /// The current version, if there is one.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn current(&self) -> Result<Option<u64>, RegistryError>;
+
+    /// Every version, oldest first.
+    ///
+    /// Errors: see [`RegistryError`]; a version that is refused is an entry, not an error.
+    fn list(&self) -> Result<Vec<Entry>, RegistryError>;
+
+    /// Loads a version and checks it.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn load(&self, version: u64) -> Result<Model, RegistryError>;
+
+    /// The number that the next stored model must have.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn next_version(&self) -> Result<u64, RegistryError>;
+
+    /// Stores a model under its version, whole or not at all, without making it current.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn store(&mut self, model: &Model) -> Result<(), RegistryError>;
+
+    /// Makes a stored version current, and forgets the oldest beyond what is kept.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn promote(&mut self, version: u64) -> Result<(), RegistryError>;
+}

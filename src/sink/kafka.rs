@@ -1,0 +1,129 @@
+//! The output topics, written by one idempotent producer a lane.
+//!
+//! The lane's own thread serves the delivery reports, so that a receipt is counted down without a lock. A delivery that
+//! expires or is refused fails its receipt: the lane stops without settling, and the records come again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use super::{Channel, Config, Outgoing, Receipt, Sink, SinkError};
+use crate::kafka::{self, Trouble};
+
+/// The output topics, written by one producer.
+pub struct KafkaSink {
+    producer: BaseProducer<Callbacks>,
+    topics: HashMap<Channel, String>,
+}
+
+struct Callbacks {
+    trouble: Trouble,
+}
+
+impl KafkaSink {
+    /// Makes the producer of lane `lane`.
+    ///
+    /// Errors: the settings are refused, or a secret can't be read.
+    pub fn new(client: &kafka::Config, config: &Config, lane: usize, trouble: Trouble) -> Result<Self, SinkError> {
+        let failed = |error: &dyn std::fmt::Display| SinkError::Failed(error.to_string());
+        let mut settings = client.client(&format!("strayd-out-{lane}")).map_err(|error| failed(&error))?;
+        settings
+            .set("enable.idempotence", "true")
+            .set("linger.ms", config.linger.as_millis().to_string())
+            .set("compression.type", &config.compression)
+            .set("delivery.timeout.ms", client.delivery_timeout.as_millis().to_string())
+            // Dead letters may be as large as the records; the broker's own limit decides.
+            .set("message.max.bytes", "16000000")
+            .set("queue.buffering.max.kbytes", "65536");
+        client.pass_through(&mut settings);
+        let context = Callbacks { trouble };
+        let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
+        let mut topics = HashMap::from([
+            (Channel::Anomalies, config.anomalies.clone()),
+            (Channel::DeadLetters, config.dead_letters.clone()),
+        ]);
+        topics.extend(config.scores.clone().map(|topic| (Channel::Scores, topic)));
+        Ok(Self { producer, topics })
+    }
+
+    /// Checks that every output topic exists; a broker that creates topics by itself creates them now.
+    ///
+    /// Errors: what is wrong, in words for the user; trying again may help.
+    pub fn check_topics(&self, timeout: Duration) -> Result<(), String> {
+        for topic in self.topics.values() {
+            let client = self.producer.client();
+            self.producer.poll(Duration::ZERO);
+            let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
+                let reported = self.producer.context().trouble.take();
+                reported.unwrap_or_else(|| kafka::explain(&error, ""))
+            })?;
+            let found = metadata.topics().iter().find(|t| t.name() == topic);
+            if !found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()) {
+                return Err(format!("output topic `{topic}` does not exist; create it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for KafkaSink {
+    fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), SinkError> {
+        let topic = self.topics.get(&message.channel).expect("the lane sends only what its configuration asks for");
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        for (key, value) in message.headers {
+            headers = headers.insert(Header { key, value: *value });
+        }
+        let mut record: BaseRecord<'_, [u8], [u8], Box<Receipt>> =
+            BaseRecord::with_opaque_to(topic, Box::new(receipt.clone()))
+                .payload(message.value)
+                .timestamp(message.time_ms)
+                .headers(headers);
+        if let Some(key) = message.key {
+            record = record.key(key);
+        }
+        receipt.expect();
+        self.producer.send(record).map_err(|(error, _)| {
+            receipt.acknowledge();
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => SinkError::Full,
+                _ => SinkError::Failed(format!("topic `{topic}`: {}", kafka::explain(&error, ""))),
+            }
+        })
+    }
+
+    fn poll(&self, timeout: Duration) {
+        self.producer.poll(timeout);
+    }
+
+    fn flush(&self, timeout: Duration) -> bool {
+        self.producer.flush(timeout).is_ok()
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.report(kafka::explain(&error, reason));
+    }
+}
+
+impl ProducerContext for Callbacks {
+    type DeliveryOpaque = Box<Receipt>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+        match result {
+            Ok(_) => receipt.acknowledge(),
+            Err((error, message)) => {
+                receipt.fail(format!("topic `{}`: {}", message.topic(), kafka::explain(error, "")));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Where results go: anomalies, scores and dead letters.
+//!
+//! Sending is asynchronous. Each message belongs to the [`Receipt`] of its batch, and the batch is settled only when
+//! every delivery of its receipt is acknowledged. A sink never drops a message and never blocks for long: when its
+//! buffer is full it says so, and the lane waits.
+
+pub mod anomaly;
+mod kafka;
+mod memory;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use kafka::KafkaSink;
+pub use memory::{MemorySink, Sent};
+
+/// The topics that results go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Topic of the anomalies. Default `anomalies`.
+    pub anomalies: String,
+    /// Topic of every record's score. Default none: not written.
+    pub scores: Option<String>,
+    /// Topic of rejected records. Default `dead-letters`.
+    pub dead_letters: String,
+    /// Number of features listed in an anomaly record. Default 5.
+    pub features_max: usize,
+    /// How long the producer waits for a fuller request. Default 5 ms.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// Compression of what is written: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default `lz4`.
+    pub compression: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            anomalies: "anomalies".into(),
+            scores: None,
+            dead_letters: "dead-letters".into(),
+            features_max: 5,
+            linger: Duration::from_millis(5),
+            compression: "lz4".into(),
+        }
+    }
+}
+
+/// What rejected records become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadLetterConfig {
+    /// Largest value that is kept whole, bytes; a longer one is cut, and the header `strayd.error.truncated` holds its
+    /// full size. Must stay below the topic's `max.message.bytes`. Default 900 kB.
+    pub value_bytes_max: usize,
+}
+
+impl Default for DeadLetterConfig {
+    fn default() -> Self {
+        Self { value_bytes_max: 900_000 }
+    }
+}
+
+/// The kind of a message, which decides its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Anomaly records.
+    Anomalies,
+    /// The score of every record.
+    Scores,
+    /// Rejected records.
+    DeadLetters,
+}
+
+/// One header of an outgoing message; Kafka allows a header without a value.
+pub type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// A message to be sent, borrowed for the length of the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub channel: Channel,
+    /// Kafka key.
+    pub key: Option<&'a [u8]>,
+    /// Value.
+    pub value: &'a [u8],
+    /// Timestamp, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// Headers.
+    pub headers: &'a [Header<'a>],
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SinkError {
+    /// The buffer is full; serve deliveries, then send again.
+    #[error("the producer's buffer is full")]
+    Full,
+    /// It will never be taken.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The countdown of one batch's deliveries. Cheap to clone; the last clone to go is the delivery callback's.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt(Arc<Countdown>);
+
+#[derive(Debug, Default)]
+struct Countdown {
+    n_outstanding: AtomicUsize,
+    failure: OnceLock<String>,
+}
+
+impl Receipt {
+    /// Counts a message that has been handed over.
+    pub fn expect(&self) {
+        self.0.n_outstanding.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts an acknowledged message.
+    pub fn acknowledge(&self) {
+        self.0.n_outstanding.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a message that will never be delivered; the first reason is kept.
+    pub fn fail(&self, reason: String) {
+        // A second failure adds nothing: the first one already keeps the batch from being settled.
+        let _ = self.0.failure.set(reason);
+        self.acknowledge();
+    }
+
+    /// Whether every message has been acknowledged or has failed.
+    pub fn is_complete(&self) -> bool {
+        self.0.n_outstanding.load(Ordering::Acquire) == 0
+    }
+
+    /// Why a message was not delivered, if one was not.
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(String::as_str)
+    }
+}
+
+/// Takes messages and acknowledges them later.
+pub trait Sink: Send + Sync {
+    /// Hands a message over. Its delivery is counted on `receipt` only when this succeeds.
+    ///
+    /// Errors: see [`SinkError`].
+    fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), SinkError>;
+
+    /// Serves delivery reports for at most `timeout`.
+    fn poll(&self, timeout: Duration);
+
+    /// Sends what is buffered and waits for the acknowledgements. Returns whether all came within `timeout`.
+    fn flush(&self, timeout: Duration) -> bool;
+}

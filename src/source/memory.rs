@@ -1,0 +1,117 @@
+//! A source over records in memory: for evaluating a table, and for tests.
+//!
+//! Records are handed over in order; what was settled can be asked for afterwards.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Headers, Polled, Raw, Source, SourceError};
+use crate::record::{NextOffset, RecordId};
+
+/// One record in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Partition it stands in; its offset is its place among the records of that partition.
+    pub partition: i32,
+    /// Timestamp, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Payload; none is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Headers for Vec<(String, Vec<u8>)> {
+    fn each(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        for (name, value) in self {
+            visit(name, Some(value));
+        }
+    }
+}
+
+/// A source over records in memory.
+pub struct MemorySource {
+    records: std::vec::IntoIter<(i64, Stored)>,
+    settled: Arc<Mutex<Vec<NextOffset>>>,
+}
+
+impl MemorySource {
+    /// Makes a source of `records`.
+    pub fn new(records: Vec<Stored>) -> Self {
+        let mut next = std::collections::HashMap::<i32, i64>::new();
+        let numbered: Vec<_> = records
+            .into_iter()
+            .map(|record| {
+                let offset = next.entry(record.partition).or_default();
+                *offset += 1;
+                (*offset - 1, record)
+            })
+            .collect();
+        Self { records: numbered.into_iter(), settled: Arc::default() }
+    }
+
+    /// Moves every offset up by `offset`, as if older records had been removed.
+    pub fn starting_at(self, offset: i64) -> Self {
+        let moved: Vec<_> = self.records.map(|(at, record)| (at + offset, record)).collect();
+        Self { records: moved.into_iter(), settled: self.settled }
+    }
+
+    /// A handle on the offsets settled so far, in the order in which they were settled.
+    pub fn settled(&self) -> Arc<Mutex<Vec<NextOffset>>> {
+        Arc::clone(&self.settled)
+    }
+}
+
+impl Source for MemorySource {
+    fn poll(&mut self, max: usize, _: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
+        let mut n = 0;
+        for (offset, record) in self.records.by_ref().take(max) {
+            n += 1;
+            take(Raw {
+                id: RecordId { partition: record.partition, offset },
+                time_ms: record.time_ms,
+                key: record.key.as_deref(),
+                payload: record.payload.as_deref(),
+                headers: (!record.headers.is_empty()).then_some(&record.headers as &dyn Headers),
+            });
+        }
+        Ok(if n == 0 { Polled::End } else { Polled::Records(n) })
+    }
+
+    fn store(&mut self, offsets: &[NextOffset]) -> usize {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(offsets);
+        0
+    }
+
+    fn lags(&self) -> Vec<(i32, i64)> {
+        Vec::new()
+    }
+
+    fn has_joined(&self) -> bool {
+        true
+    }
+
+    fn has_recovered(&self) -> bool {
+        true
+    }
+
+    fn close(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_count_up_in_each_partition() {
+        let record = |partition| Stored { partition, ..Stored::default() };
+        let mut source = MemorySource::new(vec![record(0), record(1), record(0)]);
+        let mut seen = Vec::new();
+        let polled = source.poll(10, Duration::ZERO, &mut |raw| seen.push((raw.id.partition, raw.id.offset)));
+        assert_eq!(polled, Ok(Polled::Records(3)));
+        assert_eq!(seen, [(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(source.poll(10, Duration::ZERO, &mut |_| ()), Ok(Polled::End));
+    }
+}

@@ -1,0 +1,144 @@
+//! Where records come from.
+//!
+//! A source hands over what is there, up to a limit, and never waits for a batch to fill. It knows nothing of formats
+//! or models. Offsets are settled through [`Source::store`] only when every output of a record is acknowledged.
+
+mod kafka;
+mod memory;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use kafka::{KafkaSource, Pinned, pin_start};
+pub use memory::{MemorySource, Stored};
+
+use crate::record::{NextOffset, RecordId};
+
+/// What is read, and from where on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The features topic. No default: it must be set.
+    pub topic: String,
+    /// Where a group without committed offsets starts: `latest`, `earliest` or an RFC 3339 time. Default `latest`.
+    pub start: Start,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { topic: String::new(), start: Start::Latest }
+    }
+}
+
+/// Where a group without committed offsets starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Start {
+    /// With records produced from now on.
+    Latest,
+    /// With the oldest retained record.
+    Earliest,
+    /// With the first record at or after a time, milliseconds since the epoch.
+    Time(i64),
+}
+
+impl TryFrom<String> for Start {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "latest" => Ok(Self::Latest),
+            "earliest" => Ok(Self::Earliest),
+            time => match time.parse::<jiff::Timestamp>() {
+                Ok(time) => Ok(Self::Time(time.as_millisecond())),
+                Err(_) => Err(format!("`{time}` is not `latest`, `earliest` or an RFC 3339 time")),
+            },
+        }
+    }
+}
+
+impl From<Start> for String {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Latest => "latest".into(),
+            Start::Earliest => "earliest".into(),
+            Start::Time(ms) => jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |t| t.to_string()),
+        }
+    }
+}
+
+/// The headers of a record.
+pub trait Headers {
+    /// Calls `visit` with each header in order.
+    fn each(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>));
+}
+
+/// One record as it came, borrowed from the source for the length of a call.
+#[derive(Clone, Copy)]
+pub struct Raw<'a> {
+    /// Where the record stands.
+    pub id: RecordId,
+    /// Kafka timestamp, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// Kafka key.
+    pub key: Option<&'a [u8]>,
+    /// Payload; none is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// Headers, if it has any.
+    pub headers: Option<&'a dyn Headers>,
+}
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// So many records were handed over; none means that nothing was there in time.
+    Records(usize),
+    /// There will never be another record (sources with an end).
+    End,
+}
+
+/// Why a source can't go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SourceError {
+    /// The world fails at the moment; polling again is right.
+    #[error("{0}")]
+    Retry(String),
+    /// Only a new start helps.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Told when partitions come and go, on the thread that polls.
+pub trait Assignment: Send + Sync {
+    /// `partitions` are now ours.
+    fn assigned(&self, partitions: &[i32]);
+
+    /// `partitions` are about to leave. Returns what may still be stored for them; nothing when they are already
+    /// `lost` to another member.
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<NextOffset>;
+}
+
+/// A stream of records with positions that can be settled.
+pub trait Source: Send {
+    /// Hands at most `max` records to `take`, waiting up to `timeout` for the first.
+    ///
+    /// Errors: see [`SourceError`]; records handed over before the error count.
+    fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError>;
+
+    /// Marks everything before `offsets` as settled. Returns how many came too late, for partitions that have left.
+    fn store(&mut self, offsets: &[NextOffset]) -> usize;
+
+    /// Records between the settled offset and the head, by partition, as last reported.
+    fn lags(&self) -> Vec<(i32, i64)>;
+
+    /// Whether the group has been joined, be it with an empty assignment.
+    fn has_joined(&self) -> bool;
+
+    /// Whether a broker has been seen to answer since the last error.
+    fn has_recovered(&self) -> bool;
+
+    /// Commits what is settled and leaves the group.
+    fn close(&mut self);
+}

@@ -1,0 +1,128 @@
+//! A lane's share of the metrics: children looked up once, counts added up locally, handed over once a batch.
+
+use std::sync::Arc;
+
+use prometheus::local::LocalHistogram;
+use prometheus::{IntCounter, IntGauge};
+
+use super::Metrics;
+use crate::decode::Reject;
+use crate::sink::Channel;
+use crate::threshold::Severity;
+
+/// Why a record is passed over, as in the metric's label.
+pub const SKIP_REASONS: [&str; 2] = ["tombstone", "insufficient"];
+
+/// What a lane counted over one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchCounts {
+    /// Records read.
+    pub n_consumed: u64,
+    /// Their payload bytes.
+    pub n_bytes: u64,
+    /// Tombstones among them.
+    pub n_tombstones: u64,
+    /// Records with too few observed values to be scored.
+    pub n_insufficient: u64,
+    /// Fields that are not features.
+    pub n_unknown: u64,
+    /// Rejected records, by the position of the reason in [`Reject::REASONS`].
+    pub n_rejected: [u64; Reject::REASONS.len()],
+    /// Records scored.
+    pub n_scored: u64,
+    /// Missing values of the scored records.
+    pub n_missing: u64,
+    /// Clipped values of the scored records.
+    pub n_clipped: u64,
+    /// Anomalies, by the position of the severity in [`Severity::ALL`].
+    pub n_anomalies: [u64; Severity::ALL.len()],
+}
+
+/// The metrics that one lane updates.
+pub struct LaneMetrics {
+    /// The daemon's metrics.
+    pub all: Arc<Metrics>,
+    rejected: [IntCounter; Reject::REASONS.len()],
+    skipped: [IntCounter; 2],
+    anomalies: [IntCounter; Severity::ALL.len()],
+    inflight: IntGauge,
+    ratios: LocalHistogram,
+    n_assigned: i64,
+    lagging: Vec<i32>,
+}
+
+impl LaneMetrics {
+    /// Looks up what lane `lane` updates, so that every label exists from the start.
+    pub fn new(all: Arc<Metrics>, lane: usize) -> Self {
+        Self {
+            rejected: Reject::REASONS.map(|reason| all.records_rejected_total.with_label_values(&[reason])),
+            skipped: SKIP_REASONS.map(|reason| all.records_skipped_total.with_label_values(&[reason])),
+            anomalies: Severity::ALL.map(|severity| all.anomalies_total.with_label_values(&[severity.as_str()])),
+            inflight: all.inflight_batches.with_label_values(&[&lane.to_string()]),
+            ratios: all.score_ratio.local(),
+            n_assigned: 0,
+            lagging: Vec::new(),
+            all,
+        }
+    }
+
+    /// Counts one record's ratio; handed over with the batch.
+    pub fn ratio(&self, ratio: f64) {
+        self.ratios.observe(ratio);
+    }
+
+    /// Counts messages handed to the producer.
+    pub fn produced(&self, topic: &str, n: u64) {
+        if n > 0 {
+            self.all.records_produced_total.with_label_values(&[topic]).inc_by(n);
+        }
+    }
+
+    /// Counts a message that the producer could not take or deliver.
+    pub fn produce_error(&self, channel: Channel) {
+        let reason = match channel {
+            Channel::Anomalies => "anomalies",
+            Channel::Scores => "scores",
+            Channel::DeadLetters => "dead_letters",
+        };
+        self.all.produce_errors_total.with_label_values(&[reason]).inc();
+    }
+
+    /// Shows how many batches are not settled.
+    pub fn inflight(&self, n: usize) {
+        self.inflight.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// Shows which partitions the lane has now, and how far it lags behind on each.
+    pub fn assignment(&mut self, topic: &str, n_assigned: i64, n_rebalances: u64, lags: &[(i32, i64)]) {
+        self.all.partitions_assigned.add(n_assigned - self.n_assigned);
+        self.n_assigned = n_assigned;
+        self.all.rebalances_total.inc_by(n_rebalances);
+        let gauge = &self.all.consumer_lag_records;
+        for gone in self.lagging.iter().filter(|&&partition| lags.iter().all(|(of, _)| *of != partition)) {
+            // Another lane of this process may have taken it over and shown it already: then there is nothing to do.
+            let _ = gauge.remove_label_values(&[topic, &gone.to_string()]);
+        }
+        self.lagging.clear();
+        for &(partition, lag) in lags {
+            gauge.with_label_values(&[topic, &partition.to_string()]).set(lag);
+            self.lagging.push(partition);
+        }
+    }
+
+    /// Hands the counts of one batch over.
+    pub fn add(&self, counts: &BatchCounts) {
+        let all = &self.all;
+        all.records_consumed_total.inc_by(counts.n_consumed);
+        all.consumed_bytes_total.inc_by(counts.n_bytes);
+        all.fields_unknown_total.inc_by(counts.n_unknown);
+        all.records_scored_total.inc_by(counts.n_scored);
+        all.values_missing_total.inc_by(counts.n_missing);
+        all.values_clipped_total.inc_by(counts.n_clipped);
+        self.skipped[0].inc_by(counts.n_tombstones);
+        self.skipped[1].inc_by(counts.n_insufficient);
+        self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| counter.inc_by(n));
+        self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| counter.inc_by(n));
+        self.ratios.flush();
+    }
+}
