@@ -23,16 +23,16 @@ use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
 use crate::kafka::Trouble;
 use crate::model::ModelCell;
+use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::trainer::{Settings, Trainer};
-use crate::pipeline::{Shared, now_ms};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
-use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::{Metrics, now_ms};
 
 /// Longest pause between two attempts to reach the brokers.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -136,7 +136,7 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<
     };
     shutdown.begin();
     shared.health.enter(Phase::Draining);
-    watchdog.stopping();
+    supervise::Watchdog::stopping();
     let late = supervise::join_all(&mut threads, Instant::now() + config.pipeline.shutdown_timeout);
     match failure.or(late) {
         Some(failure) => Err(failure),

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Shared, now_ms};
+use super::Shared;
 use crate::history::{self, Bound, History};
 use crate::model::Model;
 use crate::preprocess::Schema;
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
+use crate::telemetry::now_ms;
 use crate::train::{self, Admission, Fitted, Progress, Schedule, TrainError};
 
 /// How often the trainer looks whether there is something to do.

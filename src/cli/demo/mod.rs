@@ -119,7 +119,9 @@ impl<'a> Demo<'a> {
             "plant      12 pumps, {} sensors each, {} records/s on topic `{FEATURES}` of a mock cluster\n\
              brokers    {brokers}   (kcat -b {brokers} -t {ANOMALIES} -C; any client can subscribe)\n\
              metrics    http://{}/metrics",
-            sensors::N_SENSORS, options.rate, demo.daemon.admin
+            sensors::N_SENSORS,
+            options.rate,
+            demo.daemon.admin
         ));
         Ok(demo)
     }
@@ -231,7 +233,10 @@ impl<'a> Demo<'a> {
 }
 
 fn config(brokers: &str, models: &std::path::Path, seed: u64) -> anyhow::Result<Config> {
-    let mut raw = RawConfig { log: Log { level: "warn,rdkafka=off,librdkafka=off".into(), ..Log::default() }, ..RawConfig::default() };
+    let mut raw = RawConfig {
+        log: Log { level: "warn,rdkafka=off,librdkafka=off".into(), ..Log::default() },
+        ..RawConfig::default()
+    };
     raw.detector.name = "pumps".into();
     raw.kafka.brokers = brokers.to_owned();
     raw.input.topic = FEATURES.into();
