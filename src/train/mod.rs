@@ -93,6 +93,8 @@ pub struct Fitted {
     pub lineage: Lineage,
     /// What the training was like.
     pub report: Report,
+    /// Rows that were given and not admitted.
+    pub rejected: Vec<RecordId>,
 }
 
 /// What a training was like.

@@ -50,7 +50,7 @@ pub fn refit(
     let standardised = Standardised::new(&champion.preprocessor, raw.view());
     let mut autoencoder = champion.autoencoder.clone();
     let steps = config.round_steps;
-    let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr };
+    let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr, trim: 0.0 };
     let pair = (standardised.x.view(), standardised.mask.view());
     let mut rng = rng(seed, champion.version.wrapping_add(16));
     let loss = learn(&mut autoencoder, pair, &config.sae, plan, &mut rng, progress)?;
