@@ -81,7 +81,12 @@ fn clean_rows_alert_at_about_the_target_rate() {
                 z.sort_by(f64::total_cmp);
                 let t = model.calibration.tail.sorted();
                 for p in [0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999] {
-                    println!("  {p}: fresh {:.2} cal {:.2} z_at {:.2}", z[(p * 100_000.0) as usize], t[(p * t.len() as f64) as usize], model.calibration.tail.z_at(1.0 - p));
+                    println!(
+                        "  {p}: fresh {:.2} cal {:.2} z_at {:.2}",
+                        z[(p * 100_000.0) as usize],
+                        t[(p * t.len() as f64) as usize],
+                        model.calibration.tail.z_at(1.0 - p)
+                    );
                 }
                 println!("  n {} of {} {:?}", t.len(), model.lineage.n_rows_holdout, model.calibration.tail);
             }

@@ -39,13 +39,15 @@ impl Standardised {
     }
 }
 
-/// Calibrates new weights on the held-out ones of `rows`; `admitted` says which are ordinary.
+/// Calibrates new weights on the held-out ones of `rows`; `admitted` says which are ordinary,
+/// `countable` which may set the threshold.
 pub(super) fn calibrate(
     schema: Arc<Schema>,
     preprocessor: Preprocessor,
     autoencoder: Autoencoder<f32>,
     rows: &Rows,
     admitted: &[bool],
+    countable: &[bool],
 ) -> Fitted {
     let mut held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
     if held.iter().filter(|&&i| admitted[i]).count() < HOLDOUT_MIN {
@@ -62,7 +64,10 @@ pub(super) fn calibrate(
     let mut logs: Vec<f64> = newest.iter().map(|&i| Calibration::log(raw[i])).collect();
     let (location, scale) = median_and_mad(&mut logs);
     let z = |i: usize| (Calibration::log(raw[i]) - location) / scale;
-    let tail = grow(ordinary.iter().map(|&i| z(i)).collect(), (0..held.len()).map(z).collect());
+    let tail = grow(
+        ordinary.iter().map(|&i| z(i)).collect(),
+        (0..held.len()).filter(|&i| countable[held[i]]).map(z).collect(),
+    );
 
     let of = |matrix: ArrayView2<'_, f32>, rows: &[usize]| matrix.select(Axis(0), rows);
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));

@@ -61,7 +61,7 @@ pub fn fit(
     let last = pass(Stage::Fresh, steps, config.trial_steps + steps, &admitted, 0.0)?;
 
     let n_train = (0..n_rows).filter(|&i| admitted[i] && !held[i]).count();
-    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, rows, &admitted);
+    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, rows, &admitted, &vec![true; n_rows]);
     fitted.report.n_train = n_train;
     fitted.report.n_steps = steps_total;
     fitted.report.loss = last.loss;

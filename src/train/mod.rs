@@ -7,6 +7,7 @@
 mod admission;
 mod calibrate;
 mod config;
+mod episodes;
 mod fit;
 mod holdout;
 mod learn;

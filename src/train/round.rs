@@ -11,7 +11,7 @@ use super::calibrate::{Standardised, calibrate};
 use super::config::Config;
 use super::holdout::is_holdout;
 use super::learn::{Plan, learn, rng};
-use super::{Fitted, OnProgress, Rows, Stage, TrainError};
+use super::{Fitted, OnProgress, Rows, Stage, TrainError, episodes};
 use crate::model::Model;
 
 /// Fewest admitted rows that a round trains on.
@@ -56,7 +56,8 @@ pub fn refit(
     let loss = learn(&mut autoencoder, pair, &config.sae, plan, &mut rng, progress)?;
 
     let preprocessor = champion.preprocessor.clone();
-    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted);
+    let countable = episodes::countable(champion, rows);
+    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted, &countable);
     fitted.report.n_train = train.len();
     fitted.report.n_steps = steps;
     fitted.report.loss = loss;
