@@ -156,7 +156,15 @@ fn what_the_command_line_prints_follows_its_schema() {
 
     // An ordinary row, with a missing value.
     let explained = trained.json(&[
-        "explain", "--model", "model", "pump.csv", "--row", "7", "--json", "--set", "output.features_max=5",
+        "explain",
+        "--model",
+        "model",
+        "pump.csv",
+        "--row",
+        "7",
+        "--json",
+        "--set",
+        "output.features_max=5",
     ]);
     assert_follows(&anomaly, &explained[0]);
     let is_missing = |feature: &Value| feature["missing"] == true && feature["actual"].is_null();
@@ -236,7 +244,8 @@ fn header<'a>(sent: &'a Sent, name: &str) -> Option<&'a str> {
 
 #[test]
 fn an_anomaly_of_the_topic_follows_its_schema_and_carries_its_headers() {
-    let vector: serde_json::Map<String, Value> = NAMES.iter().map(|n| (*n).to_owned()).zip(STRAYED.map(Value::from)).collect();
+    let vector: serde_json::Map<String, Value> =
+        NAMES.iter().map(|n| (*n).to_owned()).zip(STRAYED.map(Value::from)).collect();
     let payload = json!({"at": "2026-01-01T00:00:00Z", "site": {"name": "north"}, "vector": vector});
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let record = Stored {
