@@ -6,7 +6,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +170,19 @@ fn what_the_command_line_prints_follows_its_schema() {
     let is_missing = |feature: &Value| feature["missing"] == true && feature["actual"].is_null();
     let features = explained[0]["features"].as_array().expect("a list");
     assert_eq!(features.iter().filter(|feature| is_missing(feature)).count(), 1, "{features:#?}");
+}
+
+#[test]
+fn a_reader_who_has_had_enough_is_no_failure() {
+    let trained = Trained::new();
+    for args in [&["explain", "--model", "model", "pump.csv", "--row", "7"][..], &["models", "list"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strayd"));
+        command.args(args).current_dir(trained.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("strayd starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("strayd ends");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ metrics! {
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
     explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
-    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no training row activates");
+    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
     trainer_alive: IntGauge("trainer_alive", "1 while the trainer thread runs");
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);
