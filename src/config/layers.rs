@@ -27,7 +27,13 @@ pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
         collect(&mut Vec::new(), tree, &mut leaves);
     }
     let environment = sources.environment.iter().filter_map(|(name, value)| {
-        let path = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
+        let mut path: Vec<String> = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
+        // An environment variable can't hold a dot: `…__LIBRDKAFKA__FETCH_WAIT_MAX_MS` means `fetch.wait.max.ms`.
+        if let [section, table, setting] = &mut path[..]
+            && (section.as_str(), table.as_str()) == ("kafka", "librdkafka")
+        {
+            *setting = setting.replace('_', ".");
+        }
         Some(Leaf { path, value: Value::String(value.clone()), is_text: true })
     });
     leaves.extend(environment);
@@ -116,6 +122,5 @@ fn place(tree: &mut Value, path: &[String], value: Value) {
         *tree = Value::Object(Map::new());
     }
     let table = tree.as_object_mut().expect("it has just been made one");
-    // An environment variable can't hold a dot: `…__LIBRDKAFKA__FETCH_WAIT_MAX_MS` means `fetch.wait.max.ms`.
     place(table.entry(key.clone()).or_insert(Value::Null), rest, value);
 }

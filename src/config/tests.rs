@@ -83,8 +83,10 @@ fn the_topic_must_be_named() {
 #[test]
 fn librdkafka_settings_pass_through_with_their_dots() {
     let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"fetch.wait.max.ms\" = \"7\"";
-    let config = load(toml, &[], &[("kafka.librdkafka.socket.keepalive.enable", "true")]);
+    let environment = [("STRAYD__KAFKA__LIBRDKAFKA__CLIENT_RACK", "eu-1a")];
+    let config = load(toml, &environment, &[("kafka.librdkafka.socket.keepalive.enable", "true")]);
     let config = config.expect("right");
+    assert_eq!(config.kafka.librdkafka["client.rack"], "eu-1a");
     assert_eq!(config.kafka.librdkafka["fetch.wait.max.ms"], "7");
     assert_eq!(config.kafka.librdkafka["socket.keepalive.enable"], "true");
     let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"enable.auto.offset.store\" = \"true\"";
