@@ -60,6 +60,11 @@ impl Launch {
         self
     }
 
+    /// The same with one key of the configuration overridden, as in `set("pipeline.lanes", "2")`.
+    pub fn set(self, key: &str, value: &str) -> Self {
+        self.arg("--set").arg(&format!("{key}={value}"))
+    }
+
     /// The same with another program, for tests of this file.
     pub fn program<const N: usize>(self, program: &str, args: [&str; N]) -> Self {
         Self { program: program.into(), args: args.map(str::to_owned).into(), ..self }

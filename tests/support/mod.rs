@@ -19,9 +19,11 @@
 mod broker;
 mod client;
 mod daemon;
+mod data;
 mod guard;
 mod metrics;
 mod prometheus;
+mod setup;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -32,9 +34,11 @@ use std::time::{Duration, Instant};
 pub use broker::{Broker, Paused};
 pub use client::{Committed, Outgoing, Record};
 pub use daemon::{Daemon, Launch};
+pub use data::{DataSet, Sensors, auc_roc, to_json};
 pub use guard::Guard;
 pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
+pub use setup::Topics;
 
 /// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.
 #[track_caller]
