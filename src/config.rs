@@ -154,8 +154,9 @@ impl Config {
     ///
     /// Errors: everything that is wrong with it.
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
-        let raw = layers::merge(sources)?;
-        Self::check(raw)
+        let (raw, mut problems) = layers::merge(sources)?;
+        problems.extend(check::problems(&raw));
+        if problems.is_empty() { Ok(Self(raw)) } else { Err(Problems(problems)) }
     }
 
     /// Checks what was said.

@@ -16,10 +16,11 @@ struct Leaf {
     is_text: bool,
 }
 
-/// Merges the layers.
+/// Merges the layers. Returns the configuration without what is wrong, and every key that is unknown or has a value of
+/// the wrong type.
 ///
-/// Errors: every key that is unknown or has a value of the wrong type.
-pub fn merge(sources: &Sources) -> Result<RawConfig, Problems> {
+/// Errors: the file can't be read.
+pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
     let mut leaves = Vec::new();
     if let Some(file) = &sources.file {
         let tree =
@@ -44,11 +45,12 @@ pub fn merge(sources: &Sources) -> Result<RawConfig, Problems> {
             Err(message) => problems.push(Problem { key: leaf.path.join("."), message }),
         }
     }
-    if problems.is_empty() {
-        serde_json::from_value(tree)
-            .map_err(|error| Problems(vec![Problem { key: "configuration".into(), message: error.to_string() }]))
-    } else {
-        Err(Problems(problems))
+    match serde_json::from_value(tree) {
+        Ok(raw) => Ok((raw, problems)),
+        Err(error) => {
+            problems.push(Problem { key: "configuration".into(), message: error.to_string() });
+            Err(Problems(problems))
+        }
     }
 }
 

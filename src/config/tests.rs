@@ -46,12 +46,12 @@ fn text_takes_the_type_that_its_key_wants() {
 #[test]
 fn all_wrong_keys_are_named_at_once_with_what_is_allowed() {
     let toml = "[input]\ntopik = \"x\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
-    let problems = load(toml, &[("STRAYD__ADMIN__LISTEN", "here")], &[]).expect_err("five problems");
+    let problems = load(toml, &[("STRAYD__ADMIN__LISTEN", "here")], &[]).expect_err("six problems");
     let mut found = keys(&problems);
     found.sort_unstable();
-    assert_eq!(found, ["admin.listen", "decode.format", "input.topik", "pipeline.lanes", "wrong.key"]);
+    assert_eq!(found, ["admin.listen", "decode.format", "input.topic", "input.topik", "pipeline.lanes", "wrong.key"]);
     let text = problems.to_string();
-    assert!(text.starts_with("the configuration has 5 problems\n"), "{text}");
+    assert!(text.starts_with("the configuration has 6 problems\n"), "{text}");
     assert!(text.contains("unknown field `topik`, expected `topic` or `start`"), "{text}");
     assert!(text.contains("\"xml\": unknown variant `xml`, expected `json` or `packed`"), "{text}");
 }
@@ -122,4 +122,12 @@ fn the_shipped_file_shows_every_key() {
             assert!(shown, "config/strayd.toml does not show {section}.{key}");
         }
     }
+}
+
+#[test]
+fn a_secret_in_the_pass_through_is_refused_and_not_repeated() {
+    let problems = load("[input]\ntopic = \"x\"\n[kafka.librdkafka]\n\"sasl.password\" = \"hunter2\"", &[], &[]);
+    let problems = problems.expect_err("a secret");
+    assert_eq!(keys(&problems), ["kafka.librdkafka.\"sasl.password\""]);
+    assert!(!problems.to_string().contains("hunter2"), "{problems}");
 }
