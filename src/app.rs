@@ -158,12 +158,15 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
 
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
 fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    let sink =
-        KafkaSink::new(&config.kafka, &config.output, "strayd-check").map_err(|error| anyhow!("kafka: {error}"))?;
+    let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
+    sink().map_err(|error| anyhow!("kafka: {error}"))?;
     let (mut pause, mut last) = (Duration::from_millis(250), String::new());
     while !shutdown.begun() {
-        let reached = pin_start(&config.kafka, &config.input)
-            .and_then(|pinned| sink.check_topics(Duration::from_secs(5)).map(|()| pinned));
+        // New clients every time: the password's file may have been mended.
+        let reached = pin_start(&config.kafka, &config.input).and_then(|pinned| {
+            let sink = sink().map_err(|error| error.to_string())?;
+            sink.check_topics(Duration::from_secs(5)).map(|()| pinned)
+        });
         match reached {
             Ok(pinned) => {
                 for pin in &pinned {

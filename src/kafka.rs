@@ -166,9 +166,12 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
 pub struct Trouble(Arc<Mutex<Option<String>>>);
 
 impl Trouble {
-    /// Remembers `what`.
+    /// Remembers `what`. That no broker answers follows from whatever was reported before it, and says less.
     pub fn report(&self, what: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() || !what.starts_with(NO_BROKER) {
+            *known = Some(what);
+        }
     }
 
     /// Takes the trouble reported since the last call.
@@ -212,12 +215,13 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
+/// What it means that the client has no connection.
+const NO_BROKER: &str = "no broker answers; check kafka.brokers and that the brokers run";
+
 /// Says what an error means for the user, with the cure where there is one.
 pub fn explain(error: &KafkaError, reason: &str) -> String {
     let cure = match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
-            "no broker answers; check kafka.brokers and that the brokers run"
-        }
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => NO_BROKER,
         Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
             "authentication failed; check kafka.security (mechanism, user name, password file)"
         }
@@ -240,14 +244,26 @@ where
 {
     let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
-    match found.map(|t| (t.error(), t.partitions())) {
-        Some((None, [])) | None => Err(format!("topic `{topic}` does not exist; create it")),
+    match found.map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions())) {
+        Some((None, [])) | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
+            Err(format!("topic `{topic}` does not exist; create it"))
+        }
         Some((None, partitions)) => Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
-        Some((Some(code), _)) => {
-            let error = KafkaError::MetadataFetch(code.into());
-            Err(format!("topic `{topic}`: {}", explain(&error, "")))
+        Some((Some(code), _)) => Err(format!("topic `{topic}`: {}", explain(&KafkaError::MetadataFetch(code), ""))),
+    }
+}
+
+/// What a consumer without an assignment has to say of its trouble. Errors arrive by polling, among lines of its log.
+pub fn heard(consumer: &BaseConsumer<Context>) -> Option<String> {
+    const EVENTS_MAX: usize = 64;
+    // A poll ends with an error or when nothing has come for so long.
+    let quiet = Duration::from_millis(10);
+    for _ in 0..EVENTS_MAX {
+        if consumer.poll(quiet).is_none() {
+            break;
         }
     }
+    consumer.context().trouble.take()
 }
 
 /// Committed offsets of the consumer's group, none where a partition has none. The consumer has no assignment: what it

@@ -9,6 +9,16 @@ use crate::preprocess::Schema;
 /// librdkafka's default of `max.poll.interval.ms`.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
+/// librdkafka settings that hold a secret; the pass-through is printed by `strayd check --json`.
+const SECRETS: [&str; 6] = [
+    "sasl.password",
+    "sasl.oauthbearer.client.secret",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.config",
+];
+
 /// Everything that is wrong with `raw`.
 pub fn problems(raw: &RawConfig) -> Vec<Problem> {
     let mut found = Found(Vec::new());
@@ -86,6 +96,12 @@ impl Found {
         for key in ["enable.auto.offset.store", "enable.auto.commit", "group.id", "bootstrap.servers"] {
             self.need(!kafka.librdkafka.contains_key(key), &format!("kafka.librdkafka.\"{key}\""), || {
                 "strayd sets it itself; overriding it would lose or repeat records".into()
+            });
+        }
+        for key in SECRETS {
+            self.need(!kafka.librdkafka.contains_key(key), &format!("kafka.librdkafka.\"{key}\""), || {
+                "a secret is never written here; kafka.security.password_file and key_file name the files of secrets"
+                    .into()
             });
         }
         if let Err(error) = kafka.client("check") {

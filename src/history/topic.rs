@@ -98,10 +98,10 @@ impl History for TopicHistory {
     }
 
     fn extents(&mut self, bound: Bound) -> Result<Vec<Range>, String> {
-        // Errors and log lines arrive by polling; nothing is assigned, so no record does.
-        self.group.poll(Duration::ZERO);
+        // Log lines arrive by polling, too; nothing is assigned, so no record does.
+        kafka::heard(&self.group);
         let partitions = kafka::partitions(&self.group, &self.topic, REQUEST_TIMEOUT)
-            .map_err(|error| self.group.context().trouble.take().unwrap_or(error))?;
+            .map_err(|error| kafka::heard(&self.group).unwrap_or(error))?;
         let settled = match bound {
             Bound::Head => Vec::new(),
             Bound::Settled => kafka::committed(&self.group, &self.topic, &partitions, REQUEST_TIMEOUT)?,

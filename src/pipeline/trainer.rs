@@ -270,6 +270,8 @@ impl Trainer {
             if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match fitted {
+            // The operator has gone to another version meanwhile: what grew from the one that was left is not wanted.
+            Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 fitted.lineage.parent = Some(champion.version);

@@ -22,7 +22,7 @@ use crate::kafka::{self, Trouble};
 use crate::record::{NextOffset, RecordId};
 
 /// How long a call to the broker may take before it counts as failed and is tried again.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The features topic, read as a member of the consumer group.
 pub struct KafkaSource {
@@ -268,14 +268,9 @@ pub fn pin_start(client: &kafka::Config, config: &Config) -> Result<Vec<Pinned>,
     let mut settings = client.client("strayd-start").map_err(|error| error.to_string())?;
     settings.set("group.id", &client.group).set("enable.auto.commit", "false");
     client.pass_through(&mut settings);
-    let context = kafka::Context::default();
-    let trouble = context.trouble.clone();
     let consumer: BaseConsumer<kafka::Context> =
-        settings.create_with_context(context).map_err(|error| error.to_string())?;
-    pin(&consumer, config).map_err(|error| {
-        consumer.poll(Duration::ZERO);
-        trouble.take().unwrap_or(error)
-    })
+        settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())?;
+    pin(&consumer, config).map_err(|error| kafka::heard(&consumer).unwrap_or(error))
 }
 
 fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<Pinned>, String> {

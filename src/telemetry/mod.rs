@@ -115,7 +115,7 @@ metrics! {
     consumed_bytes_total: IntCounter("consumed_bytes_total", "Payload bytes read from the features topic");
     records_rejected_total: IntCounterVec("records_rejected_total", "Records sent to the dead-letter topic", ["reason"]);
     records_skipped_total: IntCounterVec("records_skipped_total", "Records passed over unscored", ["reason"]);
-    values_missing_total: IntCounter("values_missing_total", "Feature values that were missing in scored records");
+    values_missing_total: IntCounter("values_missing_total", "Feature values that were missing in accepted records");
     values_clipped_total: IntCounter("values_clipped_total", "Feature values clipped after scaling");
     fields_unknown_total: IntCounter("fields_unknown_total", "Fields of records that are not features; ignored");
     consumer_lag_records: IntGaugeVec("consumer_lag_records", "Records between settled offset and head", ["topic", "partition"]);

@@ -28,6 +28,7 @@ const JAVA_OPTIONS: [&str; 4] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+Us
 #[derive(Debug)]
 pub struct Broker {
     brokers: String,
+    sasl: Option<String>,
     guard: Option<Guard>,
 }
 
@@ -53,7 +54,7 @@ impl Broker {
 
     /// A broker that somebody else runs, by its bootstrap address.
     pub fn at(brokers: &str) -> Self {
-        Self { brokers: brokers.to_owned(), guard: None }
+        Self { brokers: brokers.to_owned(), sasl: None, guard: None }
     }
 
     /// Starts a broker, which ends when it is dropped. Errors say what is missing.
@@ -73,6 +74,11 @@ impl Broker {
     /// Bootstrap address, `host:port`.
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// Bootstrap address that wants the user `strayd` with the password `secret` (SASL PLAIN), where the broker is ours.
+    pub fn sasl(&self) -> Option<&str> {
+        self.sasl.as_deref()
     }
 
     /// Process id of the broker, where it is ours.
@@ -106,13 +112,13 @@ impl Broker {
     }
 
     fn try_start(libs: &Path) -> Result<Self, String> {
-        let (port, controller) = (free_port(), free_port());
+        let [port, sasl, controller] = std::array::from_fn(|_| free_port());
         let dir = std::env::temp_dir().join(unique("strayd-kafka"));
         let properties = dir.join("server.properties");
         let log4j = dir.join("log4j2.properties");
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         fs::write(&log4j, LOG4J_PROPERTIES).map_err(|e| format!("{}: {e}", log4j.display()))?;
-        fs::write(&properties, server_properties(&dir, port, controller))
+        fs::write(&properties, server_properties(&dir, port, sasl, controller))
             .map_err(|e| format!("{}: {e}", properties.display()))?;
 
         let mut java: Vec<String> = JAVA_OPTIONS.map(str::to_owned).into();
@@ -127,7 +133,8 @@ impl Broker {
         }
         let args = java.iter().map(String::as_str).chain(["kafka.Kafka", &properties]);
         let guard = Guard::spawn(&dir, "java", args);
-        let broker = Self { brokers: format!("127.0.0.1:{port}"), guard: Some(guard) };
+        let [brokers, sasl] = [port, sasl].map(|port| format!("127.0.0.1:{port}"));
+        let broker = Self { brokers, sasl: Some(sasl), guard: Some(guard) };
         if broker.answers_within(START_MAX) {
             return Ok(broker);
         }
@@ -154,12 +161,12 @@ impl Drop for Paused<'_> {
     }
 }
 
-fn server_properties(dir: &Path, port: u16, controller: u16) -> String {
+fn server_properties(dir: &Path, port: u16, sasl: u16, controller: u16) -> String {
     let data = dir.join("data");
+    let listeners = format!("PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}");
     format!(
         "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n",
+         listeners={listeners},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}\n",
         data.display()
     )
 }

@@ -36,14 +36,18 @@ impl Topics {
         }
     }
 
-    /// A daemon on these topics that scores every record to the scores topic and keeps its first model.
-    pub fn launch(&self, broker: &Broker) -> Launch {
-        let Self { features, anomalies, scores, dead_letters, group } = self;
+    /// A daemon on these topics with every other key at its default.
+    pub fn launch_default(&self, broker: &Broker) -> Launch {
+        let Self { features, anomalies, dead_letters, group, .. } = self;
         Launch::new(&format!(
             "[kafka]\nbrokers = \"{}\"\ngroup = \"{group}\"\n[input]\ntopic = \"{features}\"\n\
-             [output]\nanomalies = \"{anomalies}\"\nscores = \"{scores}\"\ndead_letters = \"{dead_letters}\"\n\
-             [training]\nenabled = false\n",
+             [output]\nanomalies = \"{anomalies}\"\ndead_letters = \"{dead_letters}\"\n",
             broker.brokers()
         ))
+    }
+
+    /// A daemon on these topics that writes every record's score to the scores topic and keeps its first model.
+    pub fn launch(&self, broker: &Broker) -> Launch {
+        self.launch_default(broker).set("output.scores", &self.scores).set("training.enabled", "false")
     }
 }
