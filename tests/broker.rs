@@ -8,7 +8,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use support::{Broker, Guard, Launch, Metrics, Outgoing, free_port, holds_within, unique, wait_until};
+use support::{
+    Broker, Guard, Launch, Metrics, Outgoing, Prometheus, free_port, holds_within, promtool_check, unique, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -163,4 +165,33 @@ fn what_isnt_ready_is_said_at_the_deadline() {
     let daemon = launch.start();
     let message = panic_of(|| daemon.wait_ready(Duration::from_millis(50)));
     assert!(message.contains("warming up"), "{message}");
+}
+
+#[test]
+fn a_paused_broker_acknowledges_nothing_until_it_goes_on() {
+    let Some(broker) = Broker::own() else { return };
+    let topic = broker.new_topic("paused", 1);
+    let paused = broker.pause();
+    assert!(!broker.answers_within(Duration::from_millis(300)));
+    drop(paused);
+    broker.produce(&topic, [Outgoing::value("x")]);
+    assert_eq!(broker.end_offsets(&topic), [(0, 1)].into());
+}
+
+#[test]
+fn prometheus_scrapes_and_promtool_judges() {
+    let target = format!("127.0.0.1:{}", free_port());
+    answer_with(&target, "200 OK", "# HELP strayd_a_total What.\n# TYPE strayd_a_total counter\nstrayd_a_total 3\n");
+    let rules = "groups: [{name: g, rules: [{alert: Always, expr: strayd_a_total > 2}]}]";
+    let Some(prometheus) = Prometheus::start(&target, rules) else { return };
+    wait_until(SOON, "a scrape", || prometheus.query("strayd_a_total") == [3.0]);
+    wait_until(SOON, "the alert", || prometheus.query("ALERTS{alertstate=\"firing\"}") == [1.0]);
+    assert_eq!(prometheus.query("scalar(strayd_a_total) + 1"), [4.0]);
+    assert!(prometheus.query("strayd_absent").is_empty());
+    assert!(panic_of(|| prometheus.query("sum(")).contains("parse error"));
+
+    let good = "# HELP strayd_up Whether it is.\n# TYPE strayd_up gauge\nstrayd_up 1\n";
+    assert_eq!(promtool_check(good).as_deref(), Some(""));
+    let bad = promtool_check("# TYPE strayd_up counter\nstrayd_up 1\n").expect("promtool comes with prometheus");
+    assert!(bad.contains("_total"), "{bad}");
 }

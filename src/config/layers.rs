@@ -16,10 +16,10 @@ struct Leaf {
     is_text: bool,
 }
 
-/// Merges the layers.
+/// Merges the layers. What is unknown or has the wrong type is left out, and is a problem.
 ///
-/// Errors: every key that is unknown or has a value of the wrong type.
-pub fn merge(sources: &Sources) -> Result<RawConfig, Problems> {
+/// Errors: the file can't be read at all.
+pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
     let mut leaves = Vec::new();
     if let Some(file) = &sources.file {
         let tree =
@@ -50,12 +50,9 @@ pub fn merge(sources: &Sources) -> Result<RawConfig, Problems> {
             Err(message) => problems.push(Problem { key: leaf.path.join("."), message }),
         }
     }
-    if problems.is_empty() {
-        serde_json::from_value(tree)
-            .map_err(|error| Problems(vec![Problem { key: "configuration".into(), message: error.to_string() }]))
-    } else {
-        Err(Problems(problems))
-    }
+    let raw = serde_json::from_value(tree)
+        .map_err(|error| Problems(vec![Problem { key: "configuration".into(), message: error.to_string() }]))?;
+    Ok((raw, problems))
 }
 
 fn read(file: &std::path::Path) -> Result<Value, String> {

@@ -45,13 +45,14 @@ fn text_takes_the_type_that_its_key_wants() {
 
 #[test]
 fn all_wrong_keys_are_named_at_once_with_what_is_allowed() {
-    let toml = "[input]\ntopik = \"x\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
-    let problems = load(toml, &[("STRAYD__ADMIN__LISTEN", "here")], &[]).expect_err("five problems");
+    let toml = "[input]\ntopik = \"x\"\ntopic = \"t\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
+    let environment = [("STRAYD__ADMIN__LISTEN", "here"), ("STRAYD__KAFKA__GROUP", "")];
+    let problems = load(toml, &environment, &[]).expect_err("six problems");
     let mut found = keys(&problems);
     found.sort_unstable();
-    assert_eq!(found, ["admin.listen", "decode.format", "input.topik", "pipeline.lanes", "wrong.key"]);
+    assert_eq!(found, ["admin.listen", "decode.format", "input.topik", "kafka.group", "pipeline.lanes", "wrong.key"]);
     let text = problems.to_string();
-    assert!(text.starts_with("the configuration has 5 problems\n"), "{text}");
+    assert!(text.starts_with("the configuration has 6 problems\n"), "{text}");
     assert!(text.contains("unknown field `topik`, expected `topic` or `start`"), "{text}");
     assert!(text.contains("\"xml\": unknown variant `xml`, expected `json` or `packed`"), "{text}");
 }

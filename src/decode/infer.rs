@@ -1,18 +1,25 @@
 //! Learns the feature names from a sample of records, never from one record alone.
 //!
-//! A name is a feature when it holds a number in at least a tenth of the sample and never anything but numbers and
-//! null. What was left out is reported with the reason, so that nobody has to guess why a field is not watched.
+//! A name is a feature when it holds a number in at least a tenth of the sample and hardly ever anything but numbers and
+//! null. A few odd records decide nothing: they are bad, and will be rejected as such. What was left out is reported
+//! with the reason, so that nobody has to guess why a field is not watched.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 use thiserror::Error;
 
+use super::json::without_non_finite;
 use super::{Config, Format};
 
 /// Share of the sample in which a name must hold a number. A name rarer than that is nearly always missing, and would
 /// be scored on guesses.
 const PRESENT_SHARE_MIN: f64 = 0.1;
+
+/// What is rarer than a quarter of its opposite is a bad record; what is more frequent is a question for the user.
+fn is_stray(n_odd: usize, n_usual: usize) -> bool {
+    n_odd * 4 <= n_usual
+}
 
 /// The features of a topic, as its records show them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +72,7 @@ fn json(config: &Config, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
     let mut lengths = Vec::new();
     let mut example = "the sample is empty".to_owned();
     for payload in sample {
-        let vector = match serde_json::from_slice::<Value>(payload) {
+        let vector = match parse(payload) {
             Err(error) => {
                 example = format!("not JSON: {error}");
                 continue;
@@ -82,10 +89,22 @@ fn json(config: &Config, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
             None => example = format!("it has no field `{}`", config.field.as_deref().unwrap_or_default()),
         }
     }
-    match (objects.is_empty(), lengths.is_empty()) {
-        (false, false) => Err(InferError::Mixed),
-        (true, _) => positions(sample.len(), "json", lengths.into_iter(), &example),
-        (false, true) => fields(config, &objects),
+    match (objects.len(), lengths.len()) {
+        (0, _) => positions(sample.len(), "json", lengths.into_iter(), &example),
+        (n_objects, n_arrays) if is_stray(n_arrays, n_objects) => fields(config, &objects),
+        (n_objects, n_arrays) if is_stray(n_objects, n_arrays) => {
+            positions(sample.len(), "json", lengths.into_iter(), &example)
+        }
+        _ => Err(InferError::Mixed),
+    }
+}
+
+/// Reads a record as the decoder would: bare `NaN` and infinities are missing values.
+fn parse(payload: &[u8]) -> serde_json::Result<Value> {
+    let plain = serde_json::from_slice(payload);
+    match plain.is_err().then(|| without_non_finite(payload)).flatten() {
+        Some(rewritten) => serde_json::from_slice(&rewritten),
+        None => plain,
     }
 }
 
@@ -94,7 +113,15 @@ fn json(config: &Config, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
 struct Seen {
     first: (usize, usize),
     n_numbers: usize,
-    other: Option<&'static str>,
+    n_other: usize,
+    other: &'static str,
+}
+
+impl Seen {
+    fn note_other(&mut self, what: &'static str) {
+        self.n_other += 1;
+        self.other = what;
+    }
 }
 
 type Object<'a> = (&'a Vec<u8>, serde_json::Map<String, Value>);
@@ -108,10 +135,10 @@ fn fields(config: &Config, objects: &[Object<'_>]) -> Result<Inferred, InferErro
             match value {
                 Value::Number(_) => entry.n_numbers += 1,
                 Value::Null => {}
-                Value::Bool(_) => entry.other = Some("a boolean"),
-                Value::String(_) => entry.other = Some("a string"),
-                Value::Array(_) => entry.other = Some("an array"),
-                Value::Object(_) => entry.other = Some("an object"),
+                Value::Bool(_) => entry.note_other("a boolean"),
+                Value::String(_) => entry.note_other("a string"),
+                Value::Array(_) => entry.note_other("an array"),
+                Value::Object(_) => entry.note_other("an object"),
             }
         }
     }
@@ -122,13 +149,15 @@ fn fields(config: &Config, objects: &[Object<'_>]) -> Result<Inferred, InferErro
     let mut inferred = Inferred { names: Vec::new(), left_out: Vec::new() };
     for (name, seen) in ordered {
         let share = seen.n_numbers as f64 / objects.len() as f64;
-        let reason = match seen.other {
-            _ if is_set_aside(name) && config.field.is_none() => continue,
-            Some(other) => format!("it is {other} in some records"),
-            None if share < PRESENT_SHARE_MIN => {
+        let reason = match () {
+            () if is_set_aside(name) && config.field.is_none() => continue,
+            () if !is_stray(seen.n_other, seen.n_numbers) => {
+                format!("it is {} in {} of {} records", seen.other, seen.n_other, objects.len())
+            }
+            () if share < PRESENT_SHARE_MIN => {
                 format!("it is a number in {} of {} records", seen.n_numbers, objects.len())
             }
-            None => {
+            () => {
                 inferred.names.push(name.to_owned());
                 continue;
             }
@@ -162,8 +191,7 @@ fn positions(
     counts.sort_by_key(|&(length, n)| (std::cmp::Reverse(n), length));
     match counts[..] {
         [] => Err(InferError::NoVector { n_records, format, example: example.to_owned() }),
-        // A few odd vectors are bad records, and will be rejected as such; half of them are a question for the user.
-        [(a, n_a), (b, n_b), ..] if n_b * 4 > n_a => Err(InferError::Lengths(a, b)),
+        [(a, n_a), (b, n_b), ..] if !is_stray(n_b, n_a) => Err(InferError::Lengths(a, b)),
         [(length, _), ..] => {
             Ok(Inferred { names: (0..length).map(|i| format!("f{i}")).collect(), left_out: Vec::new() })
         }
@@ -190,7 +218,20 @@ mod tests {
         let inferred = infer(&Config::default(), &sample).expect("learnt");
         assert_eq!(inferred.names, ["a"]);
         let reasons: Vec<_> = inferred.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect();
-        assert_eq!(reasons, ["site it is a string in some records", "b it is a number in 0 of 2 records"]);
+        assert_eq!(reasons, ["site it is a string in 1 of 2 records", "b it is a number in 0 of 2 records"]);
+    }
+
+    #[test]
+    fn a_few_bad_records_decide_nothing() {
+        let mut texts = vec![r#"{"a": 1, "b": NaN}"#; 4];
+        texts.push(r#"{"a": "broken", "b": 1e400}"#);
+        texts.push("[1, 2, 3]");
+        texts.extend([r#"{"a": 1, "b": 2}"#; 4]);
+        let inferred = infer(&Config::default(), &sample(&texts)).expect("learnt");
+        assert_eq!((inferred.names, inferred.left_out), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        let mut texts = vec!["[1, 2]"; 4];
+        texts.push(r#"{"a": 1}"#);
+        assert_eq!(infer(&Config::default(), &sample(&texts)).expect("learnt").names, ["f0", "f1"]);
     }
 
     #[test]

@@ -372,7 +372,7 @@ impl<'de> Visitor<'de> for Number<'_, '_> {
 /// Rewrites the non-finite numbers outside strings (`NaN`, `Infinity`, `-Infinity`, `1e400`) to `null`.
 ///
 /// Returns none when there is nothing to rewrite. Only records that failed to parse come here.
-fn without_non_finite(payload: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn without_non_finite(payload: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(payload.len());
     let (mut at, mut changed) = (0, false);
     while at < payload.len() {

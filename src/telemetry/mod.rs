@@ -6,8 +6,8 @@
 pub mod health;
 mod lane;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -182,6 +182,12 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("writing to memory does not fail");
         String::from_utf8(page).expect("the text format is UTF-8")
     }
+}
+
+/// Now, milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How a kind of metric is made.

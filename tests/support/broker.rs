@@ -13,7 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::guard::Guard;
-use super::{free_port, holds_within, skip, unique};
+use super::{free_port, holds_within, send_signal, skip, unique};
 
 const SERVER_PROPERTIES: &str = include_str!("kafka/server.properties");
 const LOG4J_PROPERTIES: &str = include_str!("kafka/log4j2.properties");
@@ -43,14 +43,12 @@ impl Broker {
             }
             Err(_) => Self::start(),
         });
-        match shared {
-            Ok(broker) => Some(broker),
-            Err(why) => {
-                assert!(std::env::var_os("STRAYD_REQUIRE_KAFKA").is_none_or(|v| v != "1"), "no Kafka: {why}");
-                skip(why);
-                None
-            }
-        }
+        shared.as_ref().map_err(|why| skip_without_kafka(why)).ok()
+    }
+
+    /// A broker of the test's own, to be paused or ended, or nothing, and then the test's skip has been reported.
+    pub fn own() -> Option<Self> {
+        Self::start().map_err(|why| skip_without_kafka(&why)).ok()
     }
 
     /// A broker that somebody else runs, by its bootstrap address.
@@ -58,8 +56,8 @@ impl Broker {
         Self { brokers: brokers.to_owned(), guard: None }
     }
 
-    /// Starts a broker of the caller's own, which ends when it is dropped. Errors say what is missing.
-    pub fn start() -> Result<Self, String> {
+    /// Starts a broker, which ends when it is dropped. Errors say what is missing.
+    fn start() -> Result<Self, String> {
         java_17()?;
         let libs = fetch()?;
         let mut why = String::new();
@@ -97,6 +95,16 @@ impl Broker {
         }) && self.guard.as_ref().is_none_or(Guard::is_running)
     }
 
+    /// Stops a broker of the caller's own in its tracks until the result is dropped: connections stay, nothing answers.
+    ///
+    /// What is produced meanwhile stays unacknowledged, which is how a test has batches in flight for sure.
+    #[track_caller]
+    pub fn pause(&self) -> Paused<'_> {
+        let guard = self.guard.as_ref().expect("only a broker that the test started can be paused");
+        send_signal(guard.pid(), libc::SIGSTOP);
+        Paused { guard }
+    }
+
     fn try_start(libs: &Path) -> Result<Self, String> {
         let (port, controller) = (free_port(), free_port());
         let dir = std::env::temp_dir().join(unique("strayd-kafka"));
@@ -124,6 +132,25 @@ impl Broker {
             return Ok(broker);
         }
         Err(format!("the broker didn't start: {}", broker.guard.expect("set above").last_words()))
+    }
+}
+
+/// Reports a skip, or panics where a Kafka is required.
+fn skip_without_kafka(why: &str) {
+    let required = std::env::var("STRAYD_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
+    assert!(!required, "no Kafka: {why}");
+    skip(why);
+}
+
+/// A broker that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Paused<'a> {
+    guard: &'a Guard,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        send_signal(self.guard.pid(), libc::SIGCONT);
     }
 }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use ureq::Agent;
 
 use super::guard::last_lines;
-use super::{Metrics, free_port, holds_within};
+use super::{Metrics, free_port, holds_within, send_signal};
 
 /// Deadline of a single request to the admin server.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -58,6 +58,11 @@ impl Launch {
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
         self
+    }
+
+    /// The same with one key of the configuration overridden, as in `set("pipeline.lanes", "2")`.
+    pub fn set(self, key: &str, value: &str) -> Self {
+        self.arg("--set").arg(&format!("{key}={value}"))
     }
 
     /// The same with another program, for tests of this file.
@@ -198,12 +203,7 @@ impl Daemon {
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         let child = self.child.lock().expect("no panic under this lock");
-        let pid = i32::try_from(child.id()).expect("process ids are small");
-        #[allow(unsafe_code, reason = "std sends no signal but SIGKILL")]
-        // SAFETY: kill touches no memory of ours; the child is not reaped before the lock is free, so the id is its.
-        unsafe {
-            libc::kill(pid, signal);
-        }
+        send_signal(child.id(), signal); // under the lock, so that nobody reaps it meanwhile
     }
 
     /// Waits for its end, and returns how it ended, or nothing at the deadline.

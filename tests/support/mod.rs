@@ -19,8 +19,11 @@
 mod broker;
 mod client;
 mod daemon;
+mod data;
 mod guard;
 mod metrics;
+mod prometheus;
+mod setup;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -28,11 +31,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use broker::Broker;
+pub use broker::{Broker, Paused};
 pub use client::{Committed, Outgoing, Record};
 pub use daemon::{Daemon, Launch};
+pub use data::{DataSet, Sensors, auc_roc, to_json};
 pub use guard::Guard;
 pub use metrics::Metrics;
+pub use prometheus::{Prometheus, promtool_check};
+pub use setup::Topics;
 
 /// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.
 #[track_caller]
@@ -60,6 +66,16 @@ pub fn skip(why: &str) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("a test without a name");
     writeln!(std::io::stderr(), "SKIPPED {name}: {why}").expect("standard error can be written");
+}
+
+/// Sends a signal to a process that its owner hasn't reaped yet.
+fn send_signal(pid: u32, signal: i32) {
+    let pid = i32::try_from(pid).expect("process ids are small");
+    #[allow(unsafe_code, reason = "std sends no signal but SIGKILL")]
+    // SAFETY: kill touches no memory of ours; the caller's process isn't reaped, so the id is still its own.
+    unsafe {
+        libc::kill(pid, signal);
+    }
 }
 
 /// Returns a TCP port of the loopback address that nobody listens on, and that no other call of this process returns.
