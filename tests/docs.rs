@@ -45,7 +45,8 @@ fn code(cell: &str) -> String {
 /// The blocks of a page that are marked as `language`.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = read(page);
-    let opened = text.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let opened = text.split(fence.as_str()).skip(1);
     opened.map(|rest| rest.split("```").next().expect("a block ends").to_owned()).collect()
 }
 
