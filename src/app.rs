@@ -21,18 +21,17 @@ use crate::admin::Admin;
 use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
-use crate::kafka::Trouble;
 use crate::model::ModelCell;
+use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::trainer::{Settings, Trainer};
-use crate::pipeline::{Shared, now_ms};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
-use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::{Metrics, now_ms};
 
 /// Longest pause between two attempts to reach the brokers.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -136,7 +135,7 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<
     };
     shutdown.begin();
     shared.health.enter(Phase::Draining);
-    watchdog.stopping();
+    supervise::Watchdog::stopping();
     let late = supervise::join_all(&mut threads, Instant::now() + config.pipeline.shutdown_timeout);
     match failure.or(late) {
         Some(failure) => Err(failure),
@@ -151,8 +150,7 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<
 ///
 /// Errors: what is wrong, in words for the user.
 pub fn check_cluster(config: &Config) -> Result<(), String> {
-    let sink = KafkaSink::new(&config.kafka, &config.output, usize::MAX, Trouble::default())
-        .map_err(|error| error.to_string())?;
+    let sink = KafkaSink::new(&config.kafka, &config.output, "strayd-check").map_err(|error| error.to_string())?;
     let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
     history.extents(Bound::Settled)?;
     sink.check_topics(Duration::from_secs(5))
@@ -160,7 +158,7 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
 
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
 fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<bool> {
-    let sink = || KafkaSink::new(&config.kafka, &config.output, usize::MAX, Trouble::default());
+    let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
     sink().map_err(|error| anyhow!("kafka: {error}"))?;
     let (mut pause, mut last) = (Duration::from_millis(250), String::new());
     while !shutdown.begun() {
@@ -221,7 +219,7 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 fn spawn_lane(config: &Config, shared: &Shared, shutdown: &Shutdown, i: usize) -> anyhow::Result<supervise::Worker> {
-    let sink = KafkaSink::new(&config.kafka, &config.output, i, Trouble::default())
+    let sink = KafkaSink::new(&config.kafka, &config.output, &format!("strayd-out-{i}"))
         .map_err(|error| anyhow!("lane {i}: {error}"))?;
     let sink: Arc<dyn Sink> = Arc::new(sink);
     let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout));

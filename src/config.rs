@@ -155,7 +155,12 @@ impl Config {
     /// Errors: everything that is wrong with it.
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
         let (raw, mut problems) = layers::merge(sources)?;
-        problems.extend(check::problems(&raw));
+        let of_value = check::problems(&raw).into_iter().filter(|of_value| {
+            // A key that could not be read has its default, of which nothing need be said.
+            !problems.iter().any(|of_type| of_type.key == of_value.key)
+        });
+        let of_value: Vec<Problem> = of_value.collect();
+        problems.extend(of_value);
         if problems.is_empty() { Ok(Self(raw)) } else { Err(Problems(problems)) }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -245,7 +245,7 @@ where
     let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     match found.map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions())) {
-        Some((None, [])) | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
+        Some((None, []) | (Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
             Err(format!("topic `{topic}` does not exist; create it"))
         }
         Some((None, partitions)) => Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
@@ -266,7 +266,8 @@ pub fn heard(consumer: &BaseConsumer<Context>) -> Option<String> {
     consumer.context().trouble.take()
 }
 
-/// Committed offsets of the consumer's group, none where a partition has none.
+/// Committed offsets of the consumer's group, none where a partition has none. The consumer has no assignment: what it
+/// is polled for while it waits is the news of its clients.
 ///
 /// Errors: as [`partitions`].
 pub fn committed<C>(
@@ -282,13 +283,28 @@ where
     for &partition in partitions {
         asked.add_partition(topic, partition);
     }
+    let deadline = Instant::now() + timeout;
     // Copied out at once: a list from the client that outlives its consumer hangs the consumer's end.
-    let found = consumer.committed_offsets(asked, timeout).map_err(|error| explain(&error, ""))?;
+    let found = loop {
+        match consumer.committed_offsets(asked.clone(), timeout) {
+            Ok(found) => break found,
+            // On a young cluster, and after a broker is gone, the group's coordinator is found only a moment later.
+            Err(error) if is_coordinator_moving(&error) && Instant::now() < deadline => {
+                consumer.poll(Duration::from_millis(200));
+            }
+            Err(error) => return Err(explain(&error, "")),
+        }
+    };
     let offsets = found.elements_for_topic(topic).into_iter().map(|element| match element.offset() {
         Offset::Offset(offset) => (element.partition(), Some(offset)),
         _ => (element.partition(), None),
     });
     Ok(offsets.collect())
+}
+
+fn is_coordinator_moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(error.rdkafka_error_code(), Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator))
 }
 
 /// Version of librdkafka.

@@ -55,7 +55,8 @@ fn data_dir() -> Option<PathBuf> {
 }
 
 fn skipped(test: &str) {
-    writeln!(std::io::stderr(), "SKIPPED {test}: no data sets, set STRAYD_DATA_DIR").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "SKIPPED {test}: no data sets, set STRAYD_DATA_DIR").unwrap();
 }
 
 fn read(dir: &Path, set: &str) -> Stream {
@@ -95,8 +96,9 @@ fn replay(stream: &Stream, protocol: Protocol, config: &Config, seed: u64) -> Ou
     let schema = Arc::new(Schema::new((0..all.ncols()).map(|j| format!("f{j}"))).unwrap());
     let warm = rows(all.slice(s![..n_warm, ..]), 0);
     let go_on = &mut |_| ControlFlow::Continue(());
-    let mut model: Model = fit(schema, &warm, config, seed, go_on).unwrap().into_model(1, 0);
-    let mut admission = Admission::after(&warm);
+    let first_model = fit(schema, &warm, config, seed, go_on).unwrap();
+    let mut admission = Admission::after(&warm, &first_model.rejected);
+    let mut model: Model = first_model.into_model(1, 0);
     let mut schedule = Schedule::new(config, n_warm as u64);
     let mut workspace = Workspace::new();
     let (mut scores, mut alerts, mut at) = (Vec::new(), Vec::new(), n_warm);
@@ -164,10 +166,11 @@ fn every_set_under_both_protocols() {
     let config: Config =
         std::env::var("STRAYD_TRAIN").map_or_else(|_| Config::default(), |t| toml::from_str(&t).unwrap());
     let n_seeds: u64 = std::env::var("STRAYD_SEEDS").map_or(1, |n| n.parse().unwrap());
+    let only = std::env::var("STRAYD_SETS").unwrap_or_default();
     let mut out = std::io::stdout();
     for protocol in [Protocol::Normal, Protocol::Prefix] {
         let mut means = vec![0.0; usize::try_from(n_seeds).unwrap()];
-        for set in SETS {
+        for set in SETS.into_iter().filter(|set| only.is_empty() || only.split(',').any(|part| set.contains(part))) {
             let stream = read(&dir, set);
             let started = std::time::Instant::now();
             write!(out, "{protocol:?} {set:22}").unwrap();

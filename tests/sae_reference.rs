@@ -18,7 +18,8 @@ fn fixture(name: &str) -> Option<Vec<u8>> {
     let dir = std::env::var_os("STRAYD_FIXTURES").map_or(beside, PathBuf::from);
     let bytes = std::fs::read(dir.join(name)).ok();
     if bytes.is_none() {
-        writeln!(std::io::stderr(), "SKIPPED {name}: no fixture, set STRAYD_FIXTURES").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED {name}: no fixture, set STRAYD_FIXTURES").unwrap();
     }
     bytes
 }

@@ -14,9 +14,8 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::pipeline::now_ms;
-use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
+use crate::telemetry::{Metrics, now_ms};
 
 /// Where the admin server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,9 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::pipeline::now_ms;
 use crate::shutdown::Shutdown;
-use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::{Metrics, now_ms};
 use crate::{admin, blas};
 
 /// A supervised thread.
@@ -149,7 +148,7 @@ impl Watchdog {
     }
 
     /// Tells systemd that the daemon ends.
-    pub fn stopping(&self) {
+    pub fn stopping() {
         tell(&[sd_notify::NotifyState::Stopping]);
     }
 }

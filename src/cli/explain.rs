@@ -1,5 +1,6 @@
 //! `strayd explain`: the anomaly record of one row or record, whatever its score.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -56,9 +57,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let record = record_of(&config, &model, id, time_ms, &payload)?;
     if options.json {
-        println!("{record}");
+        writeln!(std::io::stdout(), "{record}")?;
     } else {
-        print_record(&serde_json::from_str(&record)?);
+        print_record(&serde_json::from_str(&record)?, &mut std::io::stdout().lock())?;
     }
     Ok(())
 }
@@ -122,27 +123,34 @@ fn record_of(
     Ok(String::from_utf8(sent.value)?)
 }
 
-fn print_record(record: &serde_json::Value) {
+fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Result<()> {
     let text = |value: &serde_json::Value| value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.4}"));
-    println!("{}", record["summary"].as_str().unwrap_or_default());
+    writeln!(out, "{}", record["summary"].as_str().unwrap_or_default())?;
     let score = &record["score"];
-    println!("score {} of the threshold, p = {}", text(&score["ratio"]), score["p_value"]);
-    println!("\n{:<28} {:>12} {:>12} {:>9} {:>7}", "feature", "actual", "expected", "residual", "share");
+    writeln!(out, "score {} of the threshold, p = {}", text(&score["ratio"]), score["p_value"])?;
+    writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "feature", "actual", "expected", "residual", "share")?;
     for feature in record["features"].as_array().into_iter().flatten() {
         let name = feature["name"].as_str().unwrap_or_default();
         let [actual, expected] = [text(&feature["actual"]), text(&feature["expected"])];
         let sigma = feature["residual_z"].as_f64().unwrap_or_default();
         let share = 100.0 * feature["contribution"].as_f64().unwrap_or_default();
-        println!("{name:<28} {actual:>12} {expected:>12} {sigma:>7.1} σ {share:>5.1} %");
+        writeln!(out, "{name:<28} {actual:>12} {expected:>12} {sigma:>7.1} σ {share:>5.1} %")?;
     }
-    println!("{:<28} {:>44.1} %", "all other features", 100.0 * record["unexplained"].as_f64().unwrap_or_default());
+    writeln!(
+        out,
+        "{:<28} {:>44.1} %",
+        "all other features",
+        100.0 * record["unexplained"].as_f64().unwrap_or_default()
+    )?;
     for pattern in record["patterns"].as_array().into_iter().flatten() {
         let name = pattern["name"].as_str().unwrap_or_default();
         let role = pattern["role"].as_str().unwrap_or_default();
-        println!(
+        writeln!(
+            out,
             "pattern {name}: {role}, {} against usually {}",
             text(&pattern["activation"]),
             text(&pattern["usual"])
-        );
+        )?;
     }
+    Ok(())
 }

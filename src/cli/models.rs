@@ -1,5 +1,7 @@
 //! `strayd models`: what the registry holds, and going back.
 
+use std::io::Write;
+
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
@@ -59,33 +61,36 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn list(common: &Common) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     let entries = common.registry()?.list()?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&entries)?)?;
         return Ok(());
     }
     if entries.is_empty() {
-        println!("no model yet; the daemon trains the first one when it starts");
+        writeln!(out, "no model yet; the daemon trains the first one when it starts")?;
         return Ok(());
     }
-    println!("  {:>7}  {:<24}  {:<12}  {:>8}  {:>6}  reason", "version", "trained", "hash", "rows", "parent");
+    writeln!(out, "  {:>7}  {:<24}  {:<12}  {:>8}  {:>6}  reason", "version", "trained", "hash", "rows", "parent")?;
     for Entry { version, current, model } in &entries {
         let mark = if *current { '*' } else { ' ' };
         match model {
             Ok(model) => {
                 let parent = model.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
-                println!(
+                writeln!(
+                    out,
                     "{mark} {version:>7}  {:<24}  {:<12}  {:>8}  {parent:>6}  {}",
                     model.trained_at, model.hash, model.n_rows_train, model.reason
-                );
+                )?;
             }
-            Err(refused) => println!("{mark} {version:>7}  refused: {refused}"),
+            Err(refused) => writeln!(out, "{mark} {version:>7}  refused: {refused}")?,
         }
     }
     Ok(())
 }
 
 fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     let registry = common.registry()?;
     let current = registry.current()?;
     let version =
@@ -104,21 +109,28 @@ fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
         "lineage": model.lineage,
     });
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
         return Ok(());
     }
     let lineage = &model.lineage;
-    println!("version    {version}{}", if current == Some(version) { " (current)" } else { "" });
-    println!("hash       {}", model.hash);
-    println!("trained    {} on {} rows, {} held out", model.trained_at(), lineage.n_rows_train, lineage.n_rows_holdout);
-    println!("reason     {}, seed {}, parent {:?}", lineage.reason, lineage.seed, lineage.parent);
-    println!("source     {} in {} stretches", lineage.source, lineage.chunks.len());
-    println!("latents    {}", model.autoencoder.b_enc.len());
-    println!("features   {} ({})", features.len(), features.join(", "));
+    writeln!(out, "version    {version}{}", if current == Some(version) { " (current)" } else { "" })?;
+    writeln!(out, "hash       {}", model.hash)?;
+    writeln!(
+        out,
+        "trained    {} on {} rows, {} held out",
+        model.trained_at(),
+        lineage.n_rows_train,
+        lineage.n_rows_holdout
+    )?;
+    writeln!(out, "reason     {}, seed {}, parent {}", lineage.reason, lineage.seed, or_none(lineage.parent))?;
+    writeln!(out, "source     {} in {} stretches", lineage.source, lineage.chunks.len())?;
+    writeln!(out, "latents    {}", model.autoencoder.b_enc.len())?;
+    writeln!(out, "features   {} ({})", features.len(), features.join(", "))?;
     Ok(())
 }
 
 fn rollback(to: Option<u64>, common: &Common) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     let mut registry = common.registry()?;
     let current = registry.current().unwrap_or_default();
     let versions: Vec<u64> = registry.list()?.iter().map(|entry| entry.version).collect();
@@ -131,9 +143,13 @@ fn rollback(to: Option<u64>, common: &Common) -> anyhow::Result<()> {
     registry.load(to)?;
     registry.promote(to)?;
     if common.json {
-        println!("{}", serde_json::json!({"from": current, "to": to}));
+        writeln!(out, "{}", serde_json::json!({"from": current, "to": to}))?;
     } else {
-        println!("version {to} is current now (before: {current:?})");
+        writeln!(out, "version {to} is current now (before: {})", or_none(current))?;
     }
     Ok(())
+}
+
+fn or_none(version: Option<u64>) -> String {
+    version.map_or_else(|| "none".to_owned(), |version| version.to_string())
 }

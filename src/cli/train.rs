@@ -11,9 +11,9 @@ use ndarray::Array2;
 use super::table::Table;
 use super::{ConfigOptions, progress_bar};
 use crate::model::{Chunk, artifact};
-use crate::pipeline::now_ms;
 use crate::preprocess::Schema;
 use crate::record::RecordId;
+use crate::telemetry::now_ms;
 use crate::train::{self, Rows};
 
 /// Options of `strayd train`.

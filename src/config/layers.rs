@@ -16,10 +16,9 @@ struct Leaf {
     is_text: bool,
 }
 
-/// Merges the layers. Returns the configuration without what is wrong, and every key that is unknown or has a value of
-/// the wrong type.
+/// Merges the layers. What is unknown or has the wrong type is left out, and is a problem.
 ///
-/// Errors: the file can't be read.
+/// Errors: the file can't be read at all.
 pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
     let mut leaves = Vec::new();
     if let Some(file) = &sources.file {
@@ -28,7 +27,13 @@ pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
         collect(&mut Vec::new(), tree, &mut leaves);
     }
     let environment = sources.environment.iter().filter_map(|(name, value)| {
-        let path = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
+        let mut path: Vec<String> = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
+        // An environment variable can't hold a dot: `…__LIBRDKAFKA__FETCH_WAIT_MAX_MS` means `fetch.wait.max.ms`.
+        if let [section, table, setting] = &mut path[..]
+            && (section.as_str(), table.as_str()) == ("kafka", "librdkafka")
+        {
+            *setting = setting.replace('_', ".");
+        }
         Some(Leaf { path, value: Value::String(value.clone()), is_text: true })
     });
     leaves.extend(environment);
@@ -45,13 +50,9 @@ pub fn merge(sources: &Sources) -> Result<(RawConfig, Vec<Problem>), Problems> {
             Err(message) => problems.push(Problem { key: leaf.path.join("."), message }),
         }
     }
-    match serde_json::from_value(tree) {
-        Ok(raw) => Ok((raw, problems)),
-        Err(error) => {
-            problems.push(Problem { key: "configuration".into(), message: error.to_string() });
-            Err(Problems(problems))
-        }
-    }
+    let raw = serde_json::from_value(tree)
+        .map_err(|error| Problems(vec![Problem { key: "configuration".into(), message: error.to_string() }]))?;
+    Ok((raw, problems))
 }
 
 fn read(file: &std::path::Path) -> Result<Value, String> {
@@ -121,6 +122,5 @@ fn place(tree: &mut Value, path: &[String], value: Value) {
         *tree = Value::Object(Map::new());
     }
     let table = tree.as_object_mut().expect("it has just been made one");
-    // An environment variable can't hold a dot: `…__LIBRDKAFKA__FETCH_WAIT_MAX_MS` means `fetch.wait.max.ms`.
     place(table.entry(key.clone()).or_insert(Value::Null), rest, value);
 }

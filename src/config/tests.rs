@@ -45,11 +45,12 @@ fn text_takes_the_type_that_its_key_wants() {
 
 #[test]
 fn all_wrong_keys_are_named_at_once_with_what_is_allowed() {
-    let toml = "[input]\ntopik = \"x\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
-    let problems = load(toml, &[("STRAYD__ADMIN__LISTEN", "here")], &[]).expect_err("six problems");
+    let toml = "[input]\ntopik = \"x\"\ntopic = \"t\"\n[pipeline]\nlanes = \"many\"\n[decode]\nformat = \"xml\"\n[wrong]\nkey = 1";
+    let environment = [("STRAYD__ADMIN__LISTEN", "here"), ("STRAYD__KAFKA__GROUP", "")];
+    let problems = load(toml, &environment, &[]).expect_err("six problems");
     let mut found = keys(&problems);
     found.sort_unstable();
-    assert_eq!(found, ["admin.listen", "decode.format", "input.topic", "input.topik", "pipeline.lanes", "wrong.key"]);
+    assert_eq!(found, ["admin.listen", "decode.format", "input.topik", "kafka.group", "pipeline.lanes", "wrong.key"]);
     let text = problems.to_string();
     assert!(text.starts_with("the configuration has 6 problems\n"), "{text}");
     assert!(text.contains("unknown field `topik`, expected `topic` or `start`"), "{text}");
@@ -82,8 +83,10 @@ fn the_topic_must_be_named() {
 #[test]
 fn librdkafka_settings_pass_through_with_their_dots() {
     let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"fetch.wait.max.ms\" = \"7\"";
-    let config = load(toml, &[], &[("kafka.librdkafka.socket.keepalive.enable", "true")]);
+    let environment = [("STRAYD__KAFKA__LIBRDKAFKA__CLIENT_RACK", "eu-1a")];
+    let config = load(toml, &environment, &[("kafka.librdkafka.socket.keepalive.enable", "true")]);
     let config = config.expect("right");
+    assert_eq!(config.kafka.librdkafka["client.rack"], "eu-1a");
     assert_eq!(config.kafka.librdkafka["fetch.wait.max.ms"], "7");
     assert_eq!(config.kafka.librdkafka["socket.keepalive.enable"], "true");
     let toml = "[input]\ntopic = \"t\"\n[kafka.librdkafka]\n\"enable.auto.offset.store\" = \"true\"";
@@ -126,8 +129,8 @@ fn the_shipped_file_shows_every_key() {
 
 #[test]
 fn a_secret_in_the_pass_through_is_refused_and_not_repeated() {
-    let problems = load("[input]\ntopic = \"x\"\n[kafka.librdkafka]\n\"sasl.password\" = \"hunter2\"", &[], &[]);
-    let problems = problems.expect_err("a secret");
+    let toml = "[input]\ntopic = \"x\"\n[kafka.librdkafka]\n\"sasl.password\" = \"hunter2\"";
+    let problems = load(toml, &[], &[]).expect_err("a secret");
     assert_eq!(keys(&problems), ["kafka.librdkafka.\"sasl.password\""]);
     assert!(!problems.to_string().contains("hunter2"), "{problems}");
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::Shared;
 use super::inflight::Settling;
 use super::intake::Intake;
 use super::publish::{Judged, Publisher};
-use super::{Shared, now_ms};
 use crate::batch::Batch;
 use crate::model::{Model, Workspace};
 use crate::record::rfc3339;
@@ -21,6 +21,7 @@ use crate::shutdown::Shutdown;
 use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Source, SourceError};
+use crate::telemetry::now_ms;
 use crate::threshold::{self, Severity, Threshold};
 
 /// How long an idle lane waits for a record.

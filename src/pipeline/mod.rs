@@ -11,7 +11,7 @@ pub mod trainer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +83,4 @@ impl Shared {
     pub fn n_scored(&self) -> u64 {
         self.n_scored.load(Ordering::Relaxed)
     }
-}
-
-/// Now, milliseconds since the epoch.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Shared;
 use super::lane::LaneError;
-use super::{Shared, now_ms};
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
 use crate::model::Model;
@@ -17,7 +17,7 @@ use crate::score::Explanation;
 use crate::sink::anomaly::{ANOMALY_TYPE, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of};
 use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::Raw;
-use crate::telemetry::LaneMetrics;
+use crate::telemetry::{LaneMetrics, now_ms};
 
 /// How long one wait for room in the producer's buffer is; the lane shows that it lives after each.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
@@ -111,7 +111,10 @@ impl Publisher {
         ];
         headers.extend(entity.as_deref().map(|entity| ("ce_subject", Some(entity.as_bytes()))));
         headers.extend(carried.traceparent.map(|trace| ("traceparent", Some(trace))));
-        self.json(Channel::Anomalies, carried.key, judged.row.time_ms, &headers, &record, receipt)
+        let time_ms = judged.row.time_ms;
+        let message =
+            Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
+        self.json(message, &record, receipt)
     }
 
     /// Publishes a row's score, if scores are wanted.
@@ -132,7 +135,9 @@ impl Publisher {
             model: judged.model,
         };
         let headers = [("content-type", Some(&b"application/json"[..]))];
-        self.json(Channel::Scores, carried.key, judged.row.time_ms, &headers, &record, receipt)
+        let time_ms = judged.row.time_ms;
+        let message = Outgoing { channel: Channel::Scores, key: carried.key, value: &[], time_ms, headers: &headers };
+        self.json(message, &record, receipt)
     }
 
     /// Sends a rejected record to the dead-letter topic, with everything it came with.
@@ -179,19 +184,12 @@ impl Publisher {
         SourceRef { topic: &self.shared.topic, partition: id.partition, offset: id.offset }
     }
 
-    fn json(
-        &self,
-        channel: Channel,
-        key: Option<&[u8]>,
-        time_ms: i64,
-        headers: &[Header<'_>],
-        record: &impl Serialize,
-        receipt: &Receipt,
-    ) -> Result<(), LaneError> {
+    /// Sends `message` with `record` as its value.
+    fn json(&self, message: Outgoing<'_>, record: &impl Serialize, receipt: &Receipt) -> Result<(), LaneError> {
         let mut value = self.value.borrow_mut();
         value.clear();
         serde_json::to_writer(&mut *value, record).expect("the record has string keys only");
-        self.send(&Outgoing { channel, key, value: &value, time_ms, headers }, receipt)
+        self.send(&Outgoing { value: &value, ..message }, receipt)
     }
 
     fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), LaneError> {

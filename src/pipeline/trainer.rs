@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Shared, now_ms};
+use super::Shared;
 use crate::history::{self, Bound, History};
 use crate::model::Model;
 use crate::preprocess::Schema;
 use crate::registry::{Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
+use crate::telemetry::now_ms;
+use crate::threshold;
 use crate::train::{self, Admission, Fitted, Progress, Schedule, TrainError};
 
 /// How often the trainer looks whether there is something to do.
@@ -240,7 +242,7 @@ impl Trainer {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 "first".clone_into(&mut fitted.lineage.reason);
-                self.admission = Admission::after(&sample.rows);
+                self.admission = Admission::after(&sample.rows, &fitted.rejected);
                 self.adopt(fitted, began)
             }
             Err(error) => {
@@ -301,8 +303,11 @@ impl Trainer {
         metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
         metrics.explained_variance_ratio.set(report.explained_variance);
         metrics.latents_dead_ratio.set(report.latents_dead_ratio);
+        let threshold = threshold::build(&self.shared.threshold, &model.calibration);
         tracing::info!(
             version,
+            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert(0))),
+            median = format!("{:.4}", model.calibration.raw(0.0)),
             n_rows = report.n_rows,
             n_train = report.n_train,
             n_holdout = report.n_holdout,

@@ -77,7 +77,7 @@ fn update<F: Real>(weights: &mut [F], gradient: &[F], first: &mut [F], second: &
         let g = g * rates.clip;
         *m = beta1 * *m + rest1 * g;
         *v = beta2 * *v + rest2 * g * g;
-        *weight = *weight - rates.rate * *m / (v.sqrt() / rates.root + epsilon);
+        *weight -= rates.rate * *m / (v.sqrt() / rates.root + epsilon);
     }
 }
 

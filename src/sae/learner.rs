@@ -44,6 +44,17 @@ impl<F: Real> Learner<F> {
         (loss, &self.gradient)
     }
 
+    /// Mean squared residual of each row of `batch`, `[rows]`, as the encoder sees it, without a step.
+    pub fn row_losses(&mut self, model: &Autoencoder<F>, batch: &Example<'_, F>, losses: &mut Vec<f64>) {
+        model.forward(batch.x, batch.input_mask, &mut self.forward);
+        losses.clear();
+        for ((recons, x), mask) in self.forward.recons().rows().into_iter().zip(batch.x.rows()).zip(batch.mask.rows()) {
+            let square = |((r, x), m): ((&F, &F), &F)| ((*r - *x) * *m).wide().powi(2);
+            let sum: f64 = recons.iter().zip(x).zip(mask).map(square).sum();
+            losses.push(sum / mask.sum().wide().max(1.0));
+        }
+    }
+
     /// Takes one step of size `lr` and returns the loss before it.
     ///
     /// # Errors

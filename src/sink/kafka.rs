@@ -26,12 +26,12 @@ struct Callbacks {
 }
 
 impl KafkaSink {
-    /// Makes the producer of lane `lane`.
+    /// Makes a producer that calls itself `client_id`.
     ///
     /// Errors: the settings are refused, or a secret can't be read.
-    pub fn new(client: &kafka::Config, config: &Config, lane: usize, trouble: Trouble) -> Result<Self, SinkError> {
+    pub fn new(client: &kafka::Config, config: &Config, client_id: &str) -> Result<Self, SinkError> {
         let failed = |error: &dyn std::fmt::Display| SinkError::Failed(error.to_string());
-        let mut settings = client.client(&format!("strayd-out-{lane}")).map_err(|error| failed(&error))?;
+        let mut settings = client.client(client_id).map_err(|error| failed(&error))?;
         settings
             .set("enable.idempotence", "true")
             .set("linger.ms", config.linger.as_millis().to_string())
@@ -41,7 +41,7 @@ impl KafkaSink {
             .set("message.max.bytes", "16000000")
             .set("queue.buffering.max.kbytes", "65536");
         client.pass_through(&mut settings);
-        let context = Callbacks { trouble };
+        let context = Callbacks { trouble: Trouble::default() };
         let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
         let mut topics = HashMap::from([
             (Channel::Anomalies, config.anomalies.clone()),

@@ -6,8 +6,8 @@
 pub mod health;
 mod lane;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -29,6 +29,14 @@ macro_rules! metrics {
         }
 
         impl Metrics {
+            /// What is declared, in the order of the page of this file; `process_*` comes beside it.
+            pub const DECLARED: &[Declared] = &[$(Declared {
+                name: concat!("strayd_", $name),
+                collector: stringify!($kind),
+                labels: declare_args!($($extra),*).labels,
+                help: $help,
+            },)*];
+
             /// Declares every metric in a registry of its own.
             pub fn new() -> Self {
                 let registry = Registry::new();
@@ -54,6 +62,29 @@ macro_rules! declare_args {
     ($labels:expr, $buckets:expr) => {
         Args { labels: &$labels, buckets: $buckets }
     };
+}
+
+/// What is said of one metric, for whoever holds pages, dashboards and alerts to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Full name, with the prefix.
+    pub name: &'static str,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+    collector: &'static str,
+}
+
+impl Declared {
+    /// Prometheus's word for its type: `counter`, `gauge` or `histogram`.
+    pub fn kind(&self) -> &'static str {
+        match self.collector {
+            "IntCounter" | "IntCounterVec" => "counter",
+            "Histogram" | "HistogramVec" => "histogram",
+            _ => "gauge",
+        }
+    }
 }
 
 /// Labels and buckets of a metric.
@@ -110,7 +141,7 @@ metrics! {
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
     explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
-    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no training row activates");
+    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
     trainer_alive: IntGauge("trainer_alive", "1 while the trainer thread runs");
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);
@@ -151,6 +182,12 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("writing to memory does not fail");
         String::from_utf8(page).expect("the text format is UTF-8")
     }
+}
+
+/// Now, milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How a kind of metric is made.
@@ -212,6 +249,20 @@ mod tests {
         assert!(page.contains("strayd_model_info{version=\"4\"} 1"), "{page}");
         assert!(!page.contains("version=\"3\""), "the old version is not shown any more");
         assert!(page.contains("strayd_model_age_seconds 10\n"), "{page}");
+    }
+
+    #[test]
+    fn what_is_declared_is_what_the_page_shows() {
+        let metrics = Metrics::new();
+        metrics.set_model(1, 0);
+        let page = metrics.encode(1, &Health::new(1));
+        for declared in Metrics::DECLARED {
+            let line = format!("# TYPE {} {}", declared.name, declared.kind());
+            // A metric with labels is on the page only once it has a child.
+            let named = page.contains(&format!("# TYPE {} ", declared.name));
+            assert!(page.contains(&line) || !(declared.labels.is_empty() || named), "{declared:?}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("# TYPE strayd_model_info gauge")).count(), 1);
     }
 
     #[test]

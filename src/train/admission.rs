@@ -4,7 +4,7 @@
 //! threshold that starts at their 95th percentile. The threshold creeps by the excess of rejections, never stopped, so
 //! that a real change is learnt in the end; an accept-all escape lost .032 AUC. It never looks at labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Rows;
 use super::config::Config;
 use crate::model::{AdmissionScale, Model, Workspace};
+use crate::record::RecordId;
 
 /// Rows after which the threshold moves.
 const BLOCK: u32 = 64;
@@ -31,14 +32,16 @@ pub struct Admission {
     n_rows: u32,
     /// Rejected rows of the running block.
     n_rejected: u32,
-    /// First offset of each partition that has not been counted.
+    /// First offset of each partition that has not been decided on.
     next: BTreeMap<i32, i64>,
+    /// Rows that were rejected when they came; a decision is never taken back.
+    rejected: BTreeSet<RecordId>,
 }
 
 impl Admission {
-    /// Starts after a first model that was made of `rows`: these don't move the threshold.
-    pub fn after(rows: &Rows) -> Self {
-        let mut admission = Self::default();
+    /// Starts after a first model that was made of `rows` less `rejected`: these don't move the threshold.
+    pub fn after(rows: &Rows, rejected: &[RecordId]) -> Self {
+        let mut admission = Self { rejected: rejected.iter().copied().collect(), ..Self::default() };
         for id in &rows.ids {
             let next = admission.next.entry(id.partition).or_default();
             *next = (*next).max(id.offset + 1);
@@ -49,6 +52,16 @@ impl Admission {
     /// The threshold, standardised; `None` before the first round.
     pub fn threshold(&self) -> Option<f64> {
         self.threshold
+    }
+
+    /// Drops what is older than the oldest of `rows` in its partition, which bounds the state by a round's rows.
+    fn forget_before(&mut self, rows: &Rows) {
+        let mut oldest = BTreeMap::new();
+        for id in &rows.ids {
+            let first = oldest.entry(id.partition).or_insert(id.offset);
+            *first = id.offset.min(*first);
+        }
+        self.rejected.retain(|id| oldest.get(&id.partition).is_some_and(|first| id.offset >= *first));
     }
 
     /// Decides for each of `rows`, in time order, with the champion's scores; only rows not seen before move the
@@ -64,14 +77,21 @@ impl Admission {
         }
         let mut admitted = Vec::with_capacity(rows.len());
         for (id, score) in rows.ids.iter().zip(scores) {
-            let z = (score - scale.location) / scale.scale;
-            let admits = z <= threshold;
-            admitted.push(admits);
             let next = self.next.entry(id.partition).or_default();
-            if id.offset < *next || z.is_nan() {
+            if id.offset < *next {
+                admitted.push(!score.is_nan() && !self.rejected.contains(id));
                 continue;
             }
             *next = id.offset + 1;
+            let z = (score - scale.location) / scale.scale;
+            let admits = z <= threshold;
+            admitted.push(admits);
+            if z.is_nan() {
+                continue;
+            }
+            if !admits {
+                self.rejected.insert(*id);
+            }
             self.n_rows += 1;
             self.n_rejected += u32::from(!admits);
             if self.n_rows == BLOCK {
@@ -81,6 +101,7 @@ impl Admission {
             }
         }
         self.threshold = Some(threshold);
+        self.forget_before(rows);
         admitted
     }
 }

@@ -39,13 +39,15 @@ impl Standardised {
     }
 }
 
-/// Calibrates new weights on the held-out ones of `rows`; `admitted` says which are ordinary.
+/// Calibrates new weights on the held-out ones of `rows`; `admitted` says which are ordinary,
+/// `countable` which may set the threshold.
 pub(super) fn calibrate(
     schema: Arc<Schema>,
     preprocessor: Preprocessor,
     autoencoder: Autoencoder<f32>,
     rows: &Rows,
     admitted: &[bool],
+    countable: &[bool],
 ) -> Fitted {
     let mut held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
     if held.iter().filter(|&&i| admitted[i]).count() < HOLDOUT_MIN {
@@ -62,7 +64,10 @@ pub(super) fn calibrate(
     let mut logs: Vec<f64> = newest.iter().map(|&i| Calibration::log(raw[i])).collect();
     let (location, scale) = median_and_mad(&mut logs);
     let z = |i: usize| (Calibration::log(raw[i]) - location) / scale;
-    let tail = grow(ordinary.iter().map(|&i| z(i)).collect(), (0..held.len()).map(z).collect());
+    let tail = grow(
+        ordinary.iter().map(|&i| z(i)).collect(),
+        (0..held.len()).filter(|&i| countable[held[i]]).map(z).collect(),
+    );
 
     let of = |matrix: ArrayView2<'_, f32>, rows: &[usize]| matrix.select(Axis(0), rows);
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
@@ -91,25 +96,35 @@ pub(super) fn calibrate(
         preprocessor,
         autoencoder,
         report,
+        rejected: rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect(),
     }
 }
 
 /// The tail of `all` standardised scores without what is grossly anomalous; `ordinary` are those of admitted rows.
 ///
-/// The core is every score up to three upper standard deviations (of the ordinary ones) above the median. If no more
-/// rows lie beyond than a mildly heavy tail would put there, they join one by one while at least a 50th of a row is
-/// expected that far out. A contaminated holdout has many more beyond: then none of them joins.
+/// The core is every score up to three upper standard deviations above the median, both taken from the core itself:
+/// admission cuts the ordinary rows, so the limit is moved out until it stands still. If no more rows lie beyond than
+/// a mildly heavy tail would put there, they join one by one while at least a 50th of a row is expected that far out.
+/// A contaminated holdout has many more beyond: then none of them joins.
 fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     const ROWS_BEYOND: f64 = 3.0;
     const SHARE_BEYOND: f64 = 0.015;
     const EXPECTED_MIN: f64 = 0.02;
+    const MOVES_MAX: usize = 8;
     ordinary.sort_by(f64::total_cmp);
     all.retain(|z| !z.is_nan());
     all.sort_by(f64::total_cmp);
-    let Some(last) = ordinary.len().checked_sub(1) else { return Tail::fit(all) };
-    let at = |share: f64| ordinary[((ordinary.len() as f64 * share) as usize).min(last)];
-    let limit = (at(0.5) + 3.0 * (at(0.9) - at(0.5)) / 1.2816).max(ordinary[last]);
-    let mut n = all.partition_point(|z| *z <= limit);
+    if ordinary.is_empty() {
+        return Tail::fit(all);
+    }
+    let mut n = all.partition_point(|z| *z <= three_deviations(&ordinary));
+    for _ in 0..MOVES_MAX {
+        let further = all.partition_point(|z| *z <= three_deviations(&all[..n.max(1)]));
+        if further <= n {
+            break;
+        }
+        n = further;
+    }
     let mut tail = Tail::fit(all[..n].to_vec());
     let n_beyond = (all.len() - n) as f64;
     if n_beyond > ROWS_BEYOND + SHARE_BEYOND * all.len() as f64 {
@@ -120,6 +135,12 @@ fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
         tail = Tail::fit(all[..n].to_vec());
     }
     tail
+}
+
+/// Median plus three upper standard deviations of ascending, not empty scores, by the 90th percentile.
+fn three_deviations(sorted: &[f64]) -> f64 {
+    let at = |share: f64| sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)];
+    at(0.5) + 3.0 * (at(0.9) - at(0.5)) / 1.2816
 }
 
 /// 1 − Σ residual² / Σ (x − column mean)² over observed values; 0 where nothing varies.

@@ -1,6 +1,7 @@
 //! The first model, from a history that may hold anomalies.
 //!
-//! MODEL 3.2: (1) a trial on everything, drop the worst 20 %; (2) refit the scaler, train on the rest, readmit every row
+//! MODEL 3.2: (1) a trial on everything, which leaves the worst 20 % of each batch out lest it learn a cluster of
+//! anomalies, then drop the worst 20 %; (2) refit the scaler, train on the rest, readmit every row
 //! with log score ≤ med + 3·(q90−med)/1.2816 of the kept holdout; (3) refit the scaler and train afresh. Held-out rows
 //! are never trained on. It reads no labels and keeps nothing between calls.
 
@@ -46,20 +47,21 @@ pub fn fit(
     }
     let steps = config.steps_for(n_rows);
     let steps_total = config.trial_steps + 2 * steps;
-    let plan = |stage, steps, steps_before| Plan { stage, steps, steps_before, steps_total, lr: config.sae.lr };
-    let mut pass = |stage, steps, before, kept: &[bool]| {
+    let lr = config.sae.lr;
+    let mut pass = |stage, steps, steps_before, kept: &[bool], trim| {
         let train: Vec<usize> = (0..n_rows).filter(|&i| kept[i] && !held[i]).collect();
-        train_on(rows, &train, config, plan(stage, steps, before), seed, progress)
+        let plan = Plan { stage, steps, steps_before, steps_total, lr, trim };
+        train_on(rows, &train, config, plan, seed, progress)
     };
 
-    let trial = pass(Stage::Trial, config.trial_steps, 0, &usable)?;
+    let trial = pass(Stage::Trial, config.trial_steps, 0, &usable, config.drop_share)?;
     let kept = drop_worst(&trial.log_scores(rows), &usable, config.drop_share);
-    let clean = pass(Stage::Clean, steps, config.trial_steps, &kept)?;
+    let clean = pass(Stage::Clean, steps, config.trial_steps, &kept, 0.0)?;
     let admitted = readmit(&clean.log_scores(rows), &kept, &held);
-    let last = pass(Stage::Fresh, steps, config.trial_steps + steps, &admitted)?;
+    let last = pass(Stage::Fresh, steps, config.trial_steps + steps, &admitted, 0.0)?;
 
     let n_train = (0..n_rows).filter(|&i| admitted[i] && !held[i]).count();
-    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, rows, &admitted);
+    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, rows, &admitted, &vec![true; n_rows]);
     fitted.report.n_train = n_train;
     fitted.report.n_steps = steps_total;
     fitted.report.loss = last.loss;

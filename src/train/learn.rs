@@ -14,6 +14,8 @@ use crate::sae::{Autoencoder, Config, Example, Learner};
 
 /// Steps that may be not finite before the training is given up.
 const NOT_FINITE_MAX: u32 = 3;
+/// Steps before rows are left out of batches: first the losses must mean something.
+const TRIM_FROM: u64 = 10;
 /// Steps between two reports of progress.
 const REPORT_EVERY: u64 = 10;
 
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     pub steps_total: u64,
     /// Learning rate before the decay.
     pub lr: f64,
+    /// Share of each batch, the rows with the largest loss, that is not learnt from once the first steps are taken.
+    pub trim: f64,
 }
 
 /// Randomness for one purpose: streams of different purposes are independent (MODEL 3.9).
@@ -52,16 +56,17 @@ pub(super) fn learn(
     let n_rows = config.batch_rows.min(x.nrows());
     let mut learner = Learner::new(model, config.decoder_norm);
     let mut batches = Batches::new(x.nrows(), n_rows, x.ncols(), config.input_masking);
-    let sample_weight = vec![1.0; n_rows];
+    let mut sample_weight = vec![1.0; n_rows];
+    let mut losses = Vec::new();
     let (mut loss, mut scale, mut attempts) = (f64::NAN, 1.0, 0);
     for step in 0..plan.steps {
         batches.next(x, mask, rng);
-        let batch = Example {
-            x: batches.x.view(),
-            mask: batches.mask.view(),
-            input_mask: batches.input_mask.view(),
-            sample_weight: &sample_weight,
-        };
+        if plan.trim > 0.0 && step >= TRIM_FROM {
+            sample_weight.fill(1.0);
+            learner.row_losses(model, &batches.example(&sample_weight), &mut losses);
+            leave_out_worst(&losses, plan.trim, &mut sample_weight);
+        }
+        let batch = batches.example(&sample_weight);
         match learner.step(model, &batch, scale * plan.rate(step)) {
             Ok(of_step) => loss = of_step,
             Err(_) => {
@@ -91,6 +96,16 @@ impl Plan {
     }
 }
 
+/// Sets the weight of the rows with the largest losses to 0, at most `share` of them.
+fn leave_out_worst(losses: &[f64], share: f64, sample_weight: &mut [f32]) {
+    let n_kept = losses.len() - (share * losses.len() as f64) as usize;
+    let mut sorted = losses.to_vec();
+    let limit = *sorted.select_nth_unstable_by(n_kept.max(1) - 1, f64::total_cmp).1;
+    for (weight, loss) in sample_weight.iter_mut().zip(losses) {
+        *weight = f32::from(u8::from(*loss <= limit));
+    }
+}
+
 /// Batches of rows in shuffled epochs.
 struct Batches {
     order: Vec<usize>,
@@ -108,6 +123,10 @@ impl Batches {
         let hidden_below = (masking * f64::from(u32::MAX)) as u32;
         let order: Vec<usize> = (0..n_total).collect();
         Self { at: order.len(), order, x: zeros(), mask: zeros(), input_mask: zeros(), hidden_below }
+    }
+
+    fn example<'a>(&'a self, sample_weight: &'a [f32]) -> Example<'a, f32> {
+        Example { x: self.x.view(), mask: self.mask.view(), input_mask: self.input_mask.view(), sample_weight }
     }
 
     fn next(&mut self, x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>, rng: &mut impl Rng) {

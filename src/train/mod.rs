@@ -7,6 +7,7 @@
 mod admission;
 mod calibrate;
 mod config;
+mod episodes;
 mod fit;
 mod holdout;
 mod learn;
@@ -93,6 +94,8 @@ pub struct Fitted {
     pub lineage: Lineage,
     /// What the training was like.
     pub report: Report,
+    /// Rows that were given and not admitted.
+    pub rejected: Vec<RecordId>,
 }
 
 /// What a training was like.

@@ -11,7 +11,7 @@ use super::calibrate::{Standardised, calibrate};
 use super::config::Config;
 use super::holdout::is_holdout;
 use super::learn::{Plan, learn, rng};
-use super::{Fitted, OnProgress, Rows, Stage, TrainError};
+use super::{Fitted, OnProgress, Rows, Stage, TrainError, episodes};
 use crate::model::Model;
 
 /// Fewest admitted rows that a round trains on.
@@ -50,13 +50,14 @@ pub fn refit(
     let standardised = Standardised::new(&champion.preprocessor, raw.view());
     let mut autoencoder = champion.autoencoder.clone();
     let steps = config.round_steps;
-    let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr };
+    let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr, trim: 0.0 };
     let pair = (standardised.x.view(), standardised.mask.view());
     let mut rng = rng(seed, champion.version.wrapping_add(16));
     let loss = learn(&mut autoencoder, pair, &config.sae, plan, &mut rng, progress)?;
 
     let preprocessor = champion.preprocessor.clone();
-    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted);
+    let countable = episodes::countable(champion, rows);
+    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted, &countable);
     fitted.report.n_train = train.len();
     fitted.report.n_steps = steps;
     fitted.report.loss = loss;

@@ -78,8 +78,8 @@ pub struct Operation {
 
 /// Computes what perfect sensors show at `at`.
 pub fn physics(at: &Operation) -> Values {
-    let speed = 1.0 + 0.10 * at.speed;
-    let flow = speed * (1.0 + 0.20 * at.load);
+    let speed = 1.0 + 0.06 * at.speed;
+    let flow = speed * (1.0 + 0.15 * at.load);
     let head = 1.3 * speed * speed - 0.3 * flow * flow - 0.03 * at.wear;
     let diff = 5.2 * head;
     let inlet = 1.45 + 0.40 * at.suction - 0.12 * flow * flow;
@@ -108,7 +108,7 @@ pub fn physics(at: &Operation) -> Values {
         ambient + 42.0 + 26.0 * duty,
         26.0 + 0.6 * ambient + 10.0 * duty + 5.0 * at.wear,
         24.0 + 0.6 * ambient + 7.0 * duty + 4.0 * at.wear + 12.0 * (speed - 1.0),
-        1.8 + 0.6 * at.wear + 3.5 * (speed - 1.0) + 4.0 * best_point * best_point,
+        1.8 + 0.6 * at.wear + 4.5 * (speed - 1.0) + 2.0 * best_point * best_point,
         1.5 + 0.5 * at.wear + 2.8 * (speed - 1.0) + 0.4 * at.load,
         oil,
         2.9 + 3.0 * (speed - 1.0) - 0.03 * (oil - 35.0),

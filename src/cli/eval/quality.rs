@@ -37,7 +37,7 @@ pub fn auc_roc(scores: &[f64], labels: &[bool]) -> Option<f64> {
     for tied in groups(scores, labels, false) {
         let n = tied.len() as f64;
         let n_label = tied.iter().filter(|(_, label)| *label).count() as f64;
-        rank_sum += n_label * (before + (n + 1.0) / 2.0);
+        rank_sum += n_label * f64::midpoint(before + 1.0, before + n);
         before += n;
     }
     Some((rank_sum - n_anomalies * (n_anomalies + 1.0) / 2.0) / (n_anomalies * n_normal))

@@ -1,0 +1,55 @@
+//! Which rows of a round may set the threshold: the defence against a threshold that learns what it should find.
+//!
+//! MODEL 4.1 and 4.2, item 5: keeping every flagged row lets faults raise the threshold over themselves, dropping every
+//! flagged row lowers it step by step until everything is flagged. So one row an episode is kept, and no more of them
+//! than a clean stream would have flagged; what no stream of this length would hold is never kept. The champion
+//! flags, because its calibration has not seen these rows.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Model, Workspace};
+
+use super::Rows;
+
+/// p-value below which the champion finds a row remarkable: about where the published threshold lies.
+const REMARKABLE: f64 = 1e-3;
+/// p-value below which a row is not ordinary in a sample of tens of thousands: a tenth of a row is expected there.
+const GROSS: f64 = 1e-5;
+/// Offsets without a remarkable row that end an episode of a partition.
+const GAP: i64 = 64;
+/// Remarkable rows kept per row seen: twice as many as a clean stream has.
+const REFILL: f64 = 2.0 * REMARKABLE;
+/// Most remarkable rows that may be kept in one go.
+const TOKENS_MAX: f64 = 10.0;
+/// With a larger share of remarkable rows the stream itself has changed, and the champion's word means nothing.
+const SHIFT_SHARE: f64 = 0.5;
+/// Rows scored at a time, which bounds the memory of a round.
+const CHUNK: usize = 1024;
+
+/// Says for each of `rows`, in time order, whether it may set the threshold.
+pub(super) fn countable(champion: &Model, rows: &Rows) -> Vec<bool> {
+    let mut workspace = Workspace::new();
+    let mut p_values = Vec::with_capacity(rows.len());
+    for chunk in rows.values.axis_chunks_iter(ndarray::Axis(0), CHUNK) {
+        champion.score(chunk, &mut workspace);
+        p_values.extend(workspace.z().iter().map(|&z| champion.calibration.tail.p_value(z)));
+    }
+    let n_remarkable = p_values.iter().filter(|p| **p <= REMARKABLE).count();
+    if n_remarkable as f64 > SHIFT_SHARE * rows.len() as f64 {
+        return vec![true; rows.len()];
+    }
+    let mut tokens = 1.0;
+    let mut last_remarkable: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut keep = |(id, p): (&crate::record::RecordId, f64)| {
+        tokens = f64::min(tokens + REFILL, TOKENS_MAX);
+        if p > REMARKABLE {
+            return true;
+        }
+        let before = last_remarkable.insert(id.partition, id.offset);
+        let opens = before.is_none_or(|before| id.offset - before > GAP);
+        let keeps = opens && p > GROSS && tokens >= 1.0;
+        tokens -= f64::from(u8::from(keeps));
+        keeps
+    };
+    rows.ids.iter().zip(p_values).map(&mut keep).collect()
+}
