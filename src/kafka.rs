@@ -245,7 +245,7 @@ where
     let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     match found.map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions())) {
-        Some((None, [])) | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
+        Some((None, []) | (Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
             Err(format!("topic `{topic}` does not exist; create it"))
         }
         Some((None, partitions)) => Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect()),

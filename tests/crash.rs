@@ -179,7 +179,7 @@ fn compare(broker: &Broker, calm: &Topics, killed: &Topics) {
     let n_found = places(is_anomalous).iter().filter(|place| killed_anomalies.contains_key(place)).count();
     assert!(n_found >= 1_000, "only {n_found} of the injected anomalies were found");
 
-    let n_duplicates = [&killed_scores, &killed_anomalies].map(|found| duplicates(found));
+    let n_duplicates = [&killed_scores, &killed_anomalies].map(duplicates);
     for (place, values) in &killed_scores {
         assert_close(&values[0], &calm_scores[place][0]);
     }

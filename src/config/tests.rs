@@ -126,3 +126,11 @@ fn the_shipped_file_shows_every_key() {
         }
     }
 }
+
+#[test]
+fn a_secret_in_the_pass_through_is_refused_and_not_repeated() {
+    let toml = "[input]\ntopic = \"x\"\n[kafka.librdkafka]\n\"sasl.password\" = \"hunter2\"";
+    let problems = load(toml, &[], &[]).expect_err("a secret");
+    assert_eq!(keys(&problems), ["kafka.librdkafka.\"sasl.password\""]);
+    assert!(!problems.to_string().contains("hunter2"), "{problems}");
+}
