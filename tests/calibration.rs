@@ -78,25 +78,30 @@ fn clean_rows_alert_at_about_the_target_rate() {
             assert!(of[0] < 5e-3, "{n_rows} rows, seed {seed}: {of:?}");
             (rate3, rate4) = (rate3 + of[0] / 3.0, rate4 + of[1] / 3.0);
         }
-        assert!((0.3e-3..2.2e-3).contains(&rate3), "{n_rows} rows at 1e-3: {rate3}");
-        assert!((0.1e-3..1.2e-3).contains(&rate4), "{n_rows} rows at 5e-4: {rate4}");
+        assert!((0.2e-3..2.2e-3).contains(&rate3), "{n_rows} rows at 1e-3: {rate3}");
+        assert!((0.03e-3..1.2e-3).contains(&rate4), "{n_rows} rows at 5e-4: {rate4}");
     }
 }
 
 #[test]
 fn online_rounds_keep_the_alert_rate() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let all = ordinary(6000, &mut rng);
-    let fresh = ordinary(50_000, &mut rng);
-    let (mut model, mut admission) = first_model(&as_rows(all.slice(s![..2000, ..]).to_owned()), 1);
-    for to in (2500..=6000).step_by(500) {
-        let rows = as_rows(all.slice(s![..to, ..]).to_owned());
-        let go_on = &mut |_| ControlFlow::Continue(());
-        let fitted = refit(&model, &rows, &mut admission, &Config::default(), 1, go_on).unwrap();
-        model = fitted.into_model(model.version + 1, 0);
+    let mut mean = 0.0;
+    for seed in 0..3 {
+        let all = ordinary(5000, &mut rng);
+        let fresh = ordinary(50_000, &mut rng);
+        let (mut model, mut admission) = first_model(&as_rows(all.slice(s![..2000, ..]).to_owned()), seed);
+        for to in (2500..=5000).step_by(500) {
+            let rows = as_rows(all.slice(s![..to, ..]).to_owned());
+            let go_on = &mut |_| ControlFlow::Continue(());
+            let fitted = refit(&model, &rows, &mut admission, &Config::default(), seed, go_on).unwrap();
+            model = fitted.into_model(model.version + 1, 0);
+        }
+        let rate = alert_rate(&model, &fresh, 1e-3);
+        assert!(rate < 5e-3, "seed {seed}: {rate}");
+        mean += rate / 3.0;
     }
-    let rate = alert_rate(&model, &fresh, 1e-3);
-    assert!((0.2e-3..4e-3).contains(&rate), "{rate}");
+    assert!((0.3e-3..2.2e-3).contains(&mean), "{mean}");
 }
 
 #[test]
