@@ -43,6 +43,8 @@ if [[ $purpose == test ]]; then
         fi
     fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
+    # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
+    has systemd-analyze || need systemd
 fi
 
 if ((${#packages[@]})); then
@@ -50,7 +52,7 @@ if ((${#packages[@]})); then
     if ! has apt-get; then
         say "there is no apt-get here; install with this system's own tools: a C and a C++ compiler, make, pkg-config and"
         say "the development files of OpenBLAS, OpenSSL and zlib; for the tests also Maven, Java 17 or newer, and"
-        say "Prometheus with promtool; then run make again"
+        say "Prometheus with promtool and, if you like, systemd; then run make again"
         exit 1
     fi
     root=()

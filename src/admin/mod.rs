@@ -17,6 +17,9 @@ use tokio::net::TcpListener;
 use crate::telemetry::health::Health;
 use crate::telemetry::{Metrics, now_ms};
 
+/// The pages that the server has.
+pub const PAGES: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/version"];
+
 /// Where the admin server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,11 +47,12 @@ pub struct Admin {
 
 /// Answers requests on `listener` until `end` is done.
 pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output = ()> + Send + 'static) {
+    let [health, ready, metric, build] = PAGES;
     let router = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/version", get(version))
+        .route(health, get(healthz))
+        .route(ready, get(readyz))
+        .route(metric, get(metrics))
+        .route(build, get(version))
         .with_state(admin);
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
         tracing::error!(%error, "the admin server ended");

@@ -54,7 +54,7 @@ impl Publisher {
             lane,
             sink,
             source_uri: format!("urn:strayd:{}", shared.detector),
-            metrics: LaneMetrics::new(Arc::clone(&shared.metrics), lane),
+            metrics: LaneMetrics::new(Arc::clone(&shared.metrics), lane, &shared.output),
             value: RefCell::default(),
         }
     }
@@ -207,13 +207,7 @@ impl Publisher {
                 }
             }
         }
-        let output = &self.shared.output;
-        let topic = match message.channel {
-            Channel::Anomalies => &output.anomalies,
-            Channel::DeadLetters => &output.dead_letters,
-            Channel::Scores => output.scores.as_ref().unwrap_or(&output.anomalies),
-        };
-        self.metrics.produced(topic, 1);
+        self.metrics.produced(message.channel);
         Ok(())
     }
 }

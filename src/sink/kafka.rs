@@ -43,11 +43,8 @@ impl KafkaSink {
         client.pass_through(&mut settings);
         let context = Callbacks { trouble: Trouble::default() };
         let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
-        let mut topics = HashMap::from([
-            (Channel::Anomalies, config.anomalies.clone()),
-            (Channel::DeadLetters, config.dead_letters.clone()),
-        ]);
-        topics.extend(config.scores.clone().map(|topic| (Channel::Scores, topic)));
+        let of = |channel| config.topic(channel).map(|topic| (channel, topic.to_owned()));
+        let topics = Channel::ALL.into_iter().filter_map(of).collect();
         Ok(Self { producer, topics })
     }
 

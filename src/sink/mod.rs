@@ -76,6 +76,22 @@ pub enum Channel {
     DeadLetters,
 }
 
+impl Channel {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Anomalies, Self::Scores, Self::DeadLetters];
+}
+
+impl Config {
+    /// The topic of a kind of message; none where it is not wanted.
+    pub fn topic(&self, channel: Channel) -> Option<&str> {
+        match channel {
+            Channel::Anomalies => Some(&self.anomalies),
+            Channel::Scores => self.scores.as_deref(),
+            Channel::DeadLetters => Some(&self.dead_letters),
+        }
+    }
+}
+
 /// One header of an outgoing message; Kafka allows a header without a value.
 pub type Header<'a> = (&'a str, Option<&'a [u8]>);
 

@@ -1,5 +1,6 @@
 //! A lane's share of the metrics: children looked up once, counts added up locally, handed over once a batch.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use prometheus::local::LocalHistogram;
@@ -7,7 +8,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
 use crate::decode::Reject;
-use crate::sink::Channel;
+use crate::sink::{self, Channel};
 use crate::threshold::Severity;
 
 /// Why a record is passed over, as in the metric's label.
@@ -47,14 +48,19 @@ pub struct LaneMetrics {
     anomalies: [IntCounter; Severity::ALL.len()],
     inflight: IntGauge,
     ratios: LocalHistogram,
+    produced: [Option<IntCounter>; Channel::ALL.len()],
+    n_produced: [Cell<u64>; Channel::ALL.len()],
     n_assigned: i64,
     lagging: Vec<i32>,
 }
 
 impl LaneMetrics {
     /// Looks up what lane `lane` updates, so that every label exists from the start.
-    pub fn new(all: Arc<Metrics>, lane: usize) -> Self {
+    pub fn new(all: Arc<Metrics>, lane: usize, output: &sink::Config) -> Self {
+        let of_topic = |topic: &str| all.records_produced_total.with_label_values(&[topic]);
         Self {
+            produced: Channel::ALL.map(|channel| output.topic(channel).map(of_topic)),
+            n_produced: Default::default(),
             rejected: Reject::REASONS.map(|reason| all.records_rejected_total.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| all.records_skipped_total.with_label_values(&[reason])),
             anomalies: Severity::ALL.map(|severity| all.anomalies_total.with_label_values(&[severity.as_str()])),
@@ -71,11 +77,10 @@ impl LaneMetrics {
         self.ratios.observe(ratio);
     }
 
-    /// Counts messages handed to the producer.
-    pub fn produced(&self, topic: &str, n: u64) {
-        if n > 0 {
-            self.all.records_produced_total.with_label_values(&[topic]).inc_by(n);
-        }
+    /// Counts a message handed to the producer; handed over with the batch.
+    pub fn produced(&self, channel: Channel) {
+        let n = &self.n_produced[channel as usize];
+        n.set(n.get() + 1);
     }
 
     /// Counts a message that the producer could not take or deliver.
@@ -123,6 +128,9 @@ impl LaneMetrics {
         self.skipped[1].inc_by(counts.n_insufficient);
         self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| counter.inc_by(n));
         self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| counter.inc_by(n));
+        for (counter, n) in self.produced.iter().zip(&self.n_produced) {
+            counter.iter().for_each(|counter| counter.inc_by(n.replace(0)));
+        }
         self.ratios.flush();
     }
 }

@@ -10,8 +10,9 @@ const P_MIN: f64 = 1e-12;
 const N_EXCEEDANCES_MIN: usize = 50;
 /// Largest share of a calibration that counts as its tail.
 const SHARE_MAX: f64 = 0.2;
-/// Shape the fitted one is drawn to, and how many exceedances that belief is worth.
-const SHAPE_PRIOR: (f64, f64) = (0.05, 25.0);
+/// Shape the fitted one is drawn to, and how many exceedances that belief is worth. Log residuals of ordinary rows have
+/// heavy tails, and a short calibration shows too little of them: at 0.05 the real alert rate was up to 4 times the target.
+const SHAPE_PRIOR: (f64, f64) = (0.2, 25.0);
 
 /// Distribution of z over ordinary held-out rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_exponential_tail_is_found_beyond_the_calibration() {
-        for (n, slack) in [(400, 1.0), (4000, 0.5), (20_000, 0.35)] {
+        for (n, slack) in [(400, 2.0), (4000, 1.0), (20_000, 0.35)] {
             let mean = (0..20).map(|seed| Tail::fit(exponential(n, seed)).z_at(1e-4)).sum::<f64>() / 20.0;
             assert!((mean - 10_000_f64.ln()).abs() < slack, "{n}: {mean}");
         }

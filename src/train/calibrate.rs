@@ -104,27 +104,20 @@ pub(super) fn calibrate(
 ///
 /// The core is every score up to three upper standard deviations above the median, both taken from the core itself:
 /// admission cuts the ordinary rows, so the limit is moved out until it stands still. If no more rows lie beyond than
-/// a mildly heavy tail would put there, they join one by one while at least a 50th of a row is expected that far out.
-/// A contaminated holdout has many more beyond: then none of them joins.
+/// a heavy tail would put there, they join one by one while at least a 50th of a row is expected that far out. A
+/// contaminated holdout has more beyond: then none of them joins.
 fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     const ROWS_BEYOND: f64 = 3.0;
-    const SHARE_BEYOND: f64 = 0.015;
+    const SHARE_BEYOND: f64 = 0.05;
     const EXPECTED_MIN: f64 = 0.02;
-    const MOVES_MAX: usize = 8;
     ordinary.sort_by(f64::total_cmp);
     all.retain(|z| !z.is_nan());
     all.sort_by(f64::total_cmp);
     if ordinary.is_empty() {
         return Tail::fit(all);
     }
-    let mut n = all.partition_point(|z| *z <= three_deviations(&ordinary));
-    for _ in 0..MOVES_MAX {
-        let further = all.partition_point(|z| *z <= three_deviations(&all[..n.max(1)]));
-        if further <= n {
-            break;
-        }
-        n = further;
-    }
+    let n_core = n_ordinary(three_deviations(&ordinary), &all);
+    let mut n = n_core;
     let mut tail = Tail::fit(all[..n].to_vec());
     let n_beyond = (all.len() - n) as f64;
     if n_beyond > ROWS_BEYOND + SHARE_BEYOND * all.len() as f64 {
@@ -137,8 +130,23 @@ fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     tail
 }
 
+/// How many of the ascending scores are ordinary, starting from those up to `limit`: the limit is moved to three upper
+/// deviations of what it takes in until it stands still.
+fn n_ordinary(limit: f64, all: &[f64]) -> usize {
+    const MOVES_MAX: usize = 8;
+    let mut n = all.partition_point(|z| *z <= limit);
+    for _ in 0..MOVES_MAX {
+        let further = all.partition_point(|z| *z <= three_deviations(&all[..n.max(1)]));
+        if further <= n {
+            break;
+        }
+        n = further;
+    }
+    n
+}
+
 /// Median plus three upper standard deviations of ascending, not empty scores, by the 90th percentile.
-fn three_deviations(sorted: &[f64]) -> f64 {
+pub(super) fn three_deviations(sorted: &[f64]) -> f64 {
     let at = |share: f64| sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)];
     at(0.5) + 3.0 * (at(0.9) - at(0.5)) / 1.2816
 }

@@ -18,6 +18,9 @@ pub struct Config {
     /// (none cost .046 AUC on contaminated starts; without the second a small cluster of anomalies is learnt by the
     /// trial itself and stays: .74 for .96 on KDD).
     pub drop_share: f64,
+    /// Share of each batch, the rows with the largest loss, that the kept weights are not trained on; default 0.05, for
+    /// the anomalies that are readmitted.
+    pub trim: f64,
     /// Steps of the clean and of the final training of a first model; default 400 (300 beat 1500). A history of more
     /// than 12,800 rows gets two epochs, at most 2000 steps.
     pub steps: u64,
@@ -45,6 +48,7 @@ impl Default for Config {
             sae: sae::Config::default(),
             trial_steps: 100,
             drop_share: 0.2,
+            trim: 0.05,
             steps: 400,
             round_steps: 60,
             round_lr: 1.5e-3,
@@ -78,6 +82,8 @@ impl Config {
         }
         let drop = self.drop_share;
         need((0.0..=0.5).contains(&drop), format!("drop_share is {drop}, it must be from 0 to 0.5"));
+        let trim = self.trim;
+        need((0.0..=0.5).contains(&trim), format!("trim is {trim}, it must be from 0 to 0.5"));
         let reject = self.reject_share;
         need(reject > 0.0 && reject <= 0.5, format!("reject_share is {reject}, it must be above 0 and at most 0.5"));
         let lr = self.round_lr;

@@ -53,6 +53,8 @@ pub enum Stage {
     Clean,
     /// The training of the weights that are kept.
     Fresh,
+    /// The readmission of ordinary rows, and a little training on them.
+    Settle,
     /// An online round from a champion's weights.
     Round,
 }
