@@ -29,6 +29,9 @@ const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(240);
 /// Batch sizes decide the order in which a product is summed, and so the last bits of a score.
 const RELATIVE_TOLERANCE: f64 = 1e-3;
+/// One record in so many may say something else when it is scored again: where two latents are equally strong, the last
+/// bits decide which of them is active.
+const DIFFERING_ONE_IN: usize = 5_000;
 
 /// Partition and offset.
 type Place = (i64, i64);
@@ -150,7 +153,8 @@ fn by_place(records: &[Record]) -> BTreeMap<Place, Vec<Value>> {
         let mut value = record.json();
         let number = |value: &Value| value.as_i64().expect("a place is a pair of numbers");
         let place = (number(&value["source"]["partition"]), number(&value["source"]["offset"]));
-        value.as_object_mut().expect("a record is an object").remove("scored_time");
+        // The sentence holds rounded numbers, whose last digit may differ.
+        ["scored_time", "summary"].map(|field| value.as_object_mut().expect("an object").remove(field));
         found.entry(place).or_default().push(value);
     }
     found
@@ -180,9 +184,9 @@ fn compare(broker: &Broker, calm: &Topics, killed: &Topics) {
     assert!(n_found >= 1_000, "only {n_found} of the injected anomalies were found");
 
     let n_duplicates = [&killed_scores, &killed_anomalies].map(duplicates);
-    for (place, values) in &killed_scores {
-        assert_close(&values[0], &calm_scores[place][0]);
-    }
+    let pairs = killed_scores.iter().map(|(place, values)| (&calm_scores[place][0], &values[0]));
+    let n_other = n_differing(pairs);
+    assert!(n_other * DIFFERING_ONE_IN <= N_RECORDS, "{n_other} scores are other than those of the undisturbed daemon");
     say(&format!(
         "scores: {} places, {} duplicates; anomalies: {} ids (undisturbed {}), {} duplicates, {n_found} of {} injected \
          found; dead letters: {} places, {} duplicates",
@@ -199,27 +203,33 @@ fn compare(broker: &Broker, calm: &Topics, killed: &Topics) {
 
 /// Counts what was published again, which must say the same under the same id.
 fn duplicates(found: &BTreeMap<Place, Vec<Value>>) -> usize {
-    let repeated = found.values().flat_map(|values| values[1..].iter().map(|value| (&values[0], value)));
-    repeated.inspect(|(first, again)| assert_close(first, again)).count()
+    let repeated = || found.values().flat_map(|values| values[1..].iter().map(|value| (&values[0], value)));
+    let n_other = n_differing(repeated());
+    assert!(n_other * DIFFERING_ONE_IN <= N_RECORDS, "{n_other} records say something else when published again");
+    repeated().count()
+}
+
+/// Counts the pairs of records of the same place that say something else; the ids must be equal.
+fn n_differing<'a>(pairs: impl Iterator<Item = (&'a Value, &'a Value)>) -> usize {
+    let differ = |(a, b): &(&Value, &Value)| {
+        assert_eq!(a["id"], b["id"], "two ids of one record");
+        !says_the_same(a, b)
+    };
+    pairs.filter(differ).inspect(|(a, b)| say(&format!("scored again with another latent:\n{a}\n{b}"))).count()
 }
 
 /// Compares two records; numbers may differ in their last bits, everything else is equal.
-#[track_caller]
-fn assert_close(a: &Value, b: &Value) {
+fn says_the_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => {
             let (x, y) = (x.as_f64().expect("finite"), y.as_f64().expect("finite"));
-            let slack = RELATIVE_TOLERANCE * (1.0 + x.abs().max(y.abs()));
-            assert!((x - y).abs() <= slack, "{x} and {y} differ");
+            (x - y).abs() <= RELATIVE_TOLERANCE * (1.0 + x.abs().max(y.abs()))
         }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            x.iter().zip(y).for_each(|(x, y)| assert_close(x, y))
-        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| says_the_same(x, y)),
         (Value::Object(x), Value::Object(y)) => {
-            assert!(x.keys().eq(y.keys()), "{a} and {b} have other fields");
-            x.values().zip(y.values()).for_each(|(x, y)| assert_close(x, y));
+            x.keys().eq(y.keys()) && x.values().zip(y.values()).all(|(x, y)| says_the_same(x, y))
         }
-        _ => assert_eq!(a, b),
+        _ => a == b,
     }
 }
 
