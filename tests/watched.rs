@@ -49,9 +49,9 @@ fn row(i: i64) -> Outgoing {
 #[test]
 fn every_query_of_dashboard_and_alerts_runs_against_the_daemon() {
     let Some(broker) = Broker::get() else { return };
-    let topics = Topics::new(&broker, 2);
+    let topics = Topics::new(broker, 2);
     broker.produce(&topics.features, (0..3000).map(row));
-    let launch = topics.launch(&broker);
+    let launch = topics.launch(broker);
     let Some(prometheus) = Prometheus::start(launch.admin(), &read("deploy/prometheus/strayd.rules.yml")) else {
         return;
     };
