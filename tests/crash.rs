@@ -154,7 +154,7 @@ fn by_place(records: &[Record]) -> BTreeMap<Place, Vec<Value>> {
         let number = |value: &Value| value.as_i64().expect("a place is a pair of numbers");
         let place = (number(&value["source"]["partition"]), number(&value["source"]["offset"]));
         // The sentence holds rounded numbers, whose last digit may differ.
-        ["scored_time", "summary"].map(|field| value.as_object_mut().expect("an object").remove(field));
+        value.as_object_mut().expect("an object").retain(|name, _| name != "scored_time" && name != "summary");
         found.entry(place).or_default().push(value);
     }
     found

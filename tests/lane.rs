@@ -43,9 +43,8 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     let values = ordinary(600);
     let ids = (0..600).map(|offset| RecordId { partition: 0, offset }).collect();
     let schema = Arc::new(Schema::new(["a", "b", "c", "d"]).expect("four names"));
-    let fitted = train::fit(schema, &Rows { values, ids }, &train::Config::default(), 0, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let fitted =
+        train::fit(schema, &Rows { values, ids }, &train::Config::default(), 0, &mut |_| ControlFlow::Continue(()));
     let mut raw = RawConfig::default();
     raw.input.topic = "features".into();
     raw.pipeline.rows_max = 4;
@@ -54,7 +53,8 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     shared.cell.swap(Arc::new(fitted.expect("600 rows are enough").into_model(1, 0)));
     let sink = Arc::new(MemorySink::withholding());
     let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO));
-    let stored = |payload: &Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
+    let stored =
+        |payload: &Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
     let source = MemorySource::new(payloads.iter().map(stored).collect());
     let settled = source.settled();
     let lane = Lane::new(0, shared, Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
