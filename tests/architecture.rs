@@ -71,7 +71,6 @@ fn every_room_is_a_known_one() {
 }
 
 #[test]
-#[ignore = "until config, deploy, benches and systemd hold something"]
 fn every_room_holds_something() {
     let empty: Vec<&str> = ROOMS.into_iter().filter(|room| files(room).is_empty()).collect();
     assert!(empty.is_empty(), "nothing in {empty:?}");

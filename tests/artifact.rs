@@ -174,3 +174,21 @@ fn a_row_scores_alike_alone_and_in_a_batch_and_explains_itself() {
     assert!(workspace.z()[0].is_nan());
     assert_eq!((workspace.rows_insufficient(), workspace.values_missing()), (1, 6));
 }
+
+#[test]
+fn a_constant_feature_that_changes_is_finite_and_anomalous() {
+    let mut rows = rows(600);
+    rows.values.column_mut(4).fill(5.0);
+    let model = fitted(&rows);
+    let mut changed = rows.values.slice(s![17..18, ..]).to_owned();
+    let mut workspace = Workspace::new();
+    for value in [9.0, 1e30, f32::MAX, f32::MIN] {
+        changed[[0, 4]] = value;
+        model.score(changed.view(), &mut workspace);
+        let z = workspace.z()[0];
+        assert!(z.is_finite() && z > model.calibration.tail.z_at(1e-3), "{value}: {z}");
+        let explanation = model.explain(changed.row(0), &workspace, 0, 6);
+        assert!(explanation.features.iter().any(|feature| feature.name == "e"), "{value}: {explanation:?}");
+        assert!(explanation.features.iter().all(|feature| feature.expected.is_finite()), "{value}: {explanation:?}");
+    }
+}

@@ -3,6 +3,8 @@
 //! Clean rows must alert at about the target, whatever the length of the history, and a contaminated history must not
 //! teach the threshold to swallow the anomalies it held.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

@@ -154,7 +154,9 @@ fn by_place(records: &[Record]) -> BTreeMap<Place, Vec<Value>> {
         let number = |value: &Value| value.as_i64().expect("a place is a pair of numbers");
         let place = (number(&value["source"]["partition"]), number(&value["source"]["offset"]));
         // The sentence holds rounded numbers, whose last digit may differ.
-        value.as_object_mut().expect("an object").retain(|name, _| name != "scored_time" && name != "summary");
+        for field in ["scored_time", "summary"] {
+            value.as_object_mut().expect("an object").remove(field);
+        }
         found.entry(place).or_default().push(value);
     }
     found

@@ -54,8 +54,8 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     let sink = Arc::new(MemorySink::withholding());
     let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO));
     let stored =
-        |payload: &Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
-    let source = MemorySource::new(payloads.iter().map(stored).collect());
+        |payload: Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
+    let source = MemorySource::new(payloads.iter().copied().map(stored).collect());
     let settled = source.settled();
     let lane = Lane::new(0, shared, Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
     Bench { lane, sink, settled }

@@ -24,7 +24,7 @@ fn daemon_that_scored(broker: &Broker, topics: &Topics, launch: &Launch, n: usiz
     daemon.wait_ready(SOON);
     let record = |i: usize| {
         let mut row = sensors.row();
-        row[i % N_FEATURES] += if i % 50 == 0 { 20.0 } else { 0.0 };
+        row[i % N_FEATURES] += if i.is_multiple_of(50) { 20.0 } else { 0.0 };
         let value = support::to_json(&row).replacen('{', "{\"site\": \"north\", ", 1);
         Outgoing::value(value).key(format!("pump-{}", i % 12)).header("traceparent", "00-ab-cd-01")
     };

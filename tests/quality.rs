@@ -4,6 +4,8 @@
 //! that lacks them says SKIPPED. `cargo test --release --test quality -- --ignored --nocapture` prints every set under
 //! both protocols. Labels rank and report only; nothing here is tuned by set.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
+
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 //!
 //! The fixtures are looked for in `STRAYD_FIXTURES` or beside the checkout; a test that lacks them says SKIPPED.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

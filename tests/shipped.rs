@@ -166,7 +166,7 @@ fn rules() -> Vec<Value> {
         .as_array()
         .expect("groups")
         .iter()
-        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .flat_map(|group| group["rules"].as_array().expect("rules").clone())
         .collect()
 }
 

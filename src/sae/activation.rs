@@ -21,14 +21,10 @@ pub enum Kind {
 
 impl Kind {
     /// Turns pre-activations of one row `[n_latents]` into latents in place; at most `k` stay above 0.
-    ///
-    /// `positives` is scratch that is reused from row to row.
-    pub fn activate<F: Real>(self, row: &mut [F], k: usize, positives: &mut Vec<F>) {
-        keep_largest(row, k, positives);
+    pub fn activate<F: Real>(self, row: &mut [F], k: usize) {
+        keep_largest(row, k);
         if self == Self::SatTopk {
-            for a in row.iter_mut().filter(|a| **a > F::zero()) {
-                *a = a.tanh();
-            }
+            F::saturate(row);
         }
     }
 
@@ -53,30 +49,48 @@ impl Kind {
 }
 
 /// Zeroes all but the `k` largest positive entries.
-fn keep_largest<F: Real>(row: &mut [F], k: usize, positives: &mut Vec<F>) {
-    positives.clear();
-    positives.extend(row.iter().copied().filter(|a| *a > F::zero()));
-    if positives.len() <= k {
-        for a in row {
-            *a = if *a > F::zero() { *a } else { F::zero() };
-        }
+///
+/// Bisects for a value that exactly k entries exceed: counting has no branch to mispredict and the compiler makes it
+/// wide, which `select_nth_unstable` can't be. Only ties need more: the bounds then meet at the tied value.
+fn keep_largest<F: Real>(row: &mut [F], k: usize) {
+    let zero = F::zero();
+    let mut largest = zero;
+    for a in row.iter_mut() {
+        *a = if *a > zero { *a } else { zero };
+        largest = if *a > largest { *a } else { largest };
+    }
+    let (mut low, mut high) = (zero, largest);
+    if n_above(row, low) <= k {
         return;
     }
-    if k == 0 {
-        row.fill(F::zero());
-        return;
-    }
-    let descending = |a: &F, b: &F| b.partial_cmp(a).expect("positive values are comparable");
-    let (above, least, _) = positives.select_nth_unstable_by(k - 1, descending);
-    let least = *least;
-    let mut ties = k - above.iter().filter(|a| **a > least).count();
-    for a in row {
-        let stays = *a > least || (*a == least && ties > 0);
-        ties -= usize::from(stays && *a == least);
-        if !stays {
-            *a = F::zero();
+    // n_above(low) > k >= n_above(high) from here on.
+    let half = F::of(0.5);
+    loop {
+        let middle = low * half + high * half;
+        if !(middle > low && middle < high) {
+            break;
+        }
+        match n_above(row, middle).cmp(&k) {
+            std::cmp::Ordering::Equal => {
+                for a in row.iter_mut() {
+                    *a = if *a > middle { *a } else { zero };
+                }
+                return;
+            }
+            std::cmp::Ordering::Greater => low = middle,
+            std::cmp::Ordering::Less => high = middle,
         }
     }
+    let mut ties = k - n_above(row, high);
+    for a in row.iter_mut().filter(|a| **a <= high) {
+        let stays = *a == high && ties > 0;
+        ties -= usize::from(stays);
+        *a = if stays { *a } else { zero };
+    }
+}
+
+fn n_above<F: Real>(row: &[F], limit: F) -> usize {
+    row.iter().map(|a| u32::from(*a > limit)).sum::<u32>() as usize
 }
 
 #[cfg(test)]
@@ -84,7 +98,7 @@ mod tests {
     use super::*;
 
     fn topk(mut row: Vec<f32>, k: usize) -> Vec<f32> {
-        Kind::Topk.activate(&mut row, k, &mut Vec::new());
+        Kind::Topk.activate(&mut row, k);
         row
     }
 
@@ -105,7 +119,7 @@ mod tests {
     #[test]
     fn saturating_latents_stay_below_one() {
         let mut row = vec![100.0_f32, 0.5, 0.1];
-        Kind::SatTopk.activate(&mut row, 2, &mut Vec::new());
-        assert_eq!(row, [1.0, 0.5_f32.tanh(), 0.0]);
+        Kind::SatTopk.activate(&mut row, 2);
+        assert!((row[0] - 1.0).abs() < 1e-6 && (row[1] - 0.5_f32.tanh()).abs() < 1e-6 && row[2] == 0.0, "{row:?}");
     }
 }

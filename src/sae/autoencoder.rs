@@ -33,14 +33,13 @@ pub struct Forward<F = f32> {
     centred: Array2<F>,
     latents: Array2<F>,
     recons: Array2<F>,
-    positives: Vec<F>,
     n_rows: usize,
 }
 
 impl<F: Real> Default for Forward<F> {
     fn default() -> Self {
         let none = || Array2::zeros((0, 0));
-        Self { centred: none(), latents: none(), recons: none(), positives: Vec::new(), n_rows: 0 }
+        Self { centred: none(), latents: none(), recons: none(), n_rows: 0 }
     }
 }
 
@@ -97,16 +96,16 @@ impl<F: Real> Autoencoder<F> {
         let mut latents = buffers.latents.slice_mut(s![rows, ..]);
         latents.assign(&self.b_enc.view().broadcast((x.nrows(), shape.n_latents)).expect("b_enc is [n_latents]"));
         general_mat_mul(F::one(), &centred, &self.w_enc, F::one(), &mut latents);
-        self.activate(&mut latents, &mut buffers.positives);
+        self.activate(&mut latents);
         let mut recons = buffers.recons.slice_mut(s![rows, ..]);
         recons.assign(&self.b_dec.view().broadcast(x.dim()).expect("b_dec is [n_inputs]"));
         general_mat_mul(F::one(), &latents, &self.w_dec, F::one(), &mut recons);
     }
 
-    fn activate(&self, latents: &mut ArrayViewMut2<'_, F>, positives: &mut Vec<F>) {
+    fn activate(&self, latents: &mut ArrayViewMut2<'_, F>) {
         for row in latents.rows_mut() {
             let row = row.into_slice().expect("a row of a standard-layout matrix is contiguous");
-            self.kind.activate(row, self.k, positives);
+            self.kind.activate(row, self.k);
         }
     }
 }

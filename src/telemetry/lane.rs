@@ -58,6 +58,9 @@ impl LaneMetrics {
     /// Looks up what lane `lane` updates, so that every label exists from the start.
     pub fn new(all: Arc<Metrics>, lane: usize, output: &sink::Config) -> Self {
         let of_topic = |topic: &str| all.records_produced_total.with_label_values(&[topic]);
+        for channel in Channel::ALL {
+            all.produce_errors_total.with_label_values(&[reason_of(channel)]);
+        }
         Self {
             produced: Channel::ALL.map(|channel| output.topic(channel).map(of_topic)),
             n_produced: Default::default(),
@@ -85,12 +88,7 @@ impl LaneMetrics {
 
     /// Counts a message that the producer could not take or deliver.
     pub fn produce_error(&self, channel: Channel) {
-        let reason = match channel {
-            Channel::Anomalies => "anomalies",
-            Channel::Scores => "scores",
-            Channel::DeadLetters => "dead_letters",
-        };
-        self.all.produce_errors_total.with_label_values(&[reason]).inc();
+        self.all.produce_errors_total.with_label_values(&[reason_of(channel)]).inc();
     }
 
     /// Shows how many batches are not settled.
@@ -132,5 +130,13 @@ impl LaneMetrics {
             counter.iter().for_each(|counter| counter.inc_by(n.replace(0)));
         }
         self.ratios.flush();
+    }
+}
+
+fn reason_of(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Anomalies => "anomalies",
+        Channel::Scores => "scores",
+        Channel::DeadLetters => "dead_letters",
     }
 }

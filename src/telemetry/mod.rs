@@ -46,7 +46,7 @@ macro_rules! metrics {
                 registry
                     .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
                     .expect("the process collector is registered once");
-                Self { registry, model: Mutex::new(None), $($field,)* }
+                Self { registry, model: Mutex::new(None), $($field,)* }.with_results()
             }
         }
     };
@@ -159,6 +159,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Makes the children whose labels are known, so that a rate sees their first count.
+    fn with_results(self) -> Self {
+        for result in ["done", "failed"] {
+            self.trainings_total.with_label_values(&[result]);
+        }
+        for result in ["promoted", "restored", "switched"] {
+            self.promotions_total.with_label_values(&[result]);
+        }
+        self
+    }
+
     /// Notes which model scores from now on.
     pub fn set_model(&self, version: u64, trained_at_ms: i64) {
         self.model_info.reset();
