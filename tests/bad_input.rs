@@ -178,6 +178,7 @@ fn text_of_key(record: &Record) -> &str {
     std::str::from_utf8(record.key.as_deref().expect("every input has a key")).expect("keys are names")
 }
 
+/// A feature without a spread has a scale of 1, so a change by ten units is ten deviations.
 #[test]
 fn a_constant_feature_that_changes_later_is_alerted() {
     let Some(broker) = Broker::get() else { return };
@@ -194,14 +195,14 @@ fn a_constant_feature_that_changes_later_is_alerted() {
     daemon.wait_ready(SOON);
     broker.produce(
         &topics.features,
-        [5.0, 7.0, 5.0].map(|value| Outgoing::value(with_constant(value)).key(value.to_string())),
+        [5.0, 15.0, 5.0].map(|value| Outgoing::value(with_constant(value)).key(value.to_string())),
     );
     daemon.wait_metrics(SOON, "three records to be scored", |metrics| {
         metrics.sum("strayd_records_scored_total", &[]) >= 3.0
     });
     assert_eq!(daemon.sigterm(SOON), 0);
     let anomalies = broker.consume_to_end(&topics.anomalies, SOON);
-    let found = anomalies.iter().find(|record| record.key.as_deref() == Some(b"7")).expect("the change is an anomaly");
+    let found = anomalies.iter().find(|record| record.key.as_deref() == Some(b"15")).expect("the change is an anomaly");
     let value = found.json();
     assert_eq!(value["top_feature"], format!("s{N_FEATURES}"), "{value}");
 }
