@@ -2,6 +2,8 @@
 //!
 //! Fits one small model on synthetic rows; no data set is needed.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
