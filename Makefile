@@ -26,7 +26,7 @@ lint: ## Checks formatting, lints and documentation
 fmt: ## Formats the code
 	cargo fmt
 
-bench: ## Measures (ARGS="lane" for one bench)
+bench: ## Measures (ARGS="--bench score" for one bench)
 	@.ci/setup.sh build
 	cargo bench --locked $(ARGS)
 
