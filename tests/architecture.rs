@@ -77,20 +77,6 @@ fn every_room_holds_something() {
 }
 
 #[test]
-fn no_file_points_out_of_the_package() {
-    let rooms = ROOMS.into_iter().chain(["docs", ".ci", ".github"]).flat_map(files);
-    let tops = ["README.md", "CHANGELOG.md", "Makefile", "Cargo.toml"].into_iter().filter_map(|path| {
-        let text = fs::read_to_string(root().join(path)).ok()?;
-        Some(Source { path: path.to_owned(), text })
-    });
-    let foreign = ["shared", ".library"].map(|folder| format!("/work/{folder}"));
-    for Source { path, text } in rooms.chain(tops) {
-        let line = text.lines().find(|line| foreign.iter().any(|foreign| line.contains(foreign)));
-        assert_eq!(line, None, "{path} names a folder that only one machine has");
-    }
-}
-
-#[test]
 fn a_file_opens_with_what_it_is_for() {
     let bare = Source { path: "src/record.rs".to_owned(), text: "struct A;\n".to_owned() };
     assert!(broken(&[bare])[0].contains("opens with //!"));
