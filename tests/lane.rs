@@ -35,6 +35,7 @@ fn ordinary(n_rows: usize) -> Array2<f32> {
 struct Bench {
     lane: Lane,
     sink: Arc<MemorySink>,
+    metrics: Arc<Metrics>,
     settled: Arc<std::sync::Mutex<Vec<NextOffset>>>,
 }
 
@@ -51,6 +52,7 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     let config = Config::check(raw).expect("the configuration is right");
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
     shared.cell.swap(Arc::new(fitted.expect("600 rows are enough").into_model(1, 0)));
+    let metrics = Arc::clone(&shared.metrics);
     let sink = Arc::new(MemorySink::withholding());
     let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO));
     let stored =
@@ -58,7 +60,7 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     let source = MemorySource::new(payloads.iter().copied().map(stored).collect());
     let settled = source.settled();
     let lane = Lane::new(0, shared, Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
-    Bench { lane, sink, settled }
+    Bench { lane, sink, metrics, settled }
 }
 
 impl Bench {
@@ -100,5 +102,7 @@ fn a_failed_delivery_ends_the_lane_and_settles_nothing() {
     assert_eq!(bench.sent(Channel::Anomalies), 1);
     bench.sink.fail("topic `anomalies`: expired");
     assert_eq!(bench.lane.step(), Err(LaneError::Delivery("topic `anomalies`: expired".into())));
+    let page = bench.metrics.encode(0, &Health::new(1));
+    assert!(page.contains("strayd_produce_errors_total{reason=\"delivery\"} 1\n"), "{page}");
     assert_eq!(bench.settled(), [] as [i64; 0]);
 }

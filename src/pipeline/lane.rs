@@ -228,7 +228,10 @@ impl Lane {
     fn settle(&mut self) -> Result<(), LaneError> {
         self.sink.poll(Duration::ZERO);
         let mut inflight = self.settling.inflight();
-        let settled = inflight.settle().map_err(LaneError::Delivery)?;
+        let settled = inflight.settle().map_err(|reason| {
+            self.publisher.metrics().delivery_failed();
+            LaneError::Delivery(reason)
+        })?;
         let n_inflight = inflight.len();
         drop(inflight);
         let metrics = self.publisher.metrics();

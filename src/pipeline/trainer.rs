@@ -26,6 +26,8 @@ use crate::train::{self, Admission, Fitted, Progress, Schedule, TrainError};
 
 /// How often the trainer looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the trainer waits for the history to grow.
+const WAIT: Duration = Duration::from_secs(1);
 /// How long the trainer waits after a failure of the world before it tries again.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
@@ -153,7 +155,9 @@ impl Trainer {
                     tracing::warn!(reason, "training failed; it is tried again");
                     BACK_OFF
                 }
-                Ticked::Nothing | Ticked::Waiting(_) | Ticked::Promoted(_) => TICK,
+                // Each look reads what history there is: once a second is soon enough.
+                Ticked::Waiting(_) => WAIT,
+                Ticked::Nothing | Ticked::Promoted(_) => TICK,
             };
         }
         Ok(())

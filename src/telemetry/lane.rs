@@ -61,6 +61,7 @@ impl LaneMetrics {
         for channel in Channel::ALL {
             all.produce_errors_total.with_label_values(&[reason_of(channel)]);
         }
+        all.produce_errors_total.with_label_values(&["delivery"]);
         Self {
             produced: Channel::ALL.map(|channel| output.topic(channel).map(of_topic)),
             n_produced: Default::default(),
@@ -89,6 +90,11 @@ impl LaneMetrics {
     /// Counts a message that the producer could not take or deliver.
     pub fn produce_error(&self, channel: Channel) {
         self.all.produce_errors_total.with_label_values(&[reason_of(channel)]).inc();
+    }
+
+    /// Counts a batch of which a message was not delivered.
+    pub fn delivery_failed(&self) {
+        self.all.produce_errors_total.with_label_values(&["delivery"]).inc();
     }
 
     /// Shows how many batches are not settled.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Model, Workspace};
+use crate::record::RecordId;
 
 use super::Rows;
 
@@ -34,13 +35,18 @@ pub(super) fn countable(champion: &Model, rows: &Rows) -> Vec<bool> {
         champion.score(chunk, &mut workspace);
         p_values.extend(workspace.z().iter().map(|&z| champion.calibration.tail.p_value(z)));
     }
+    keep_openers(&rows.ids, &p_values)
+}
+
+/// Says which rows are kept, given what the champion thinks of each.
+fn keep_openers(ids: &[RecordId], p_values: &[f64]) -> Vec<bool> {
     let n_remarkable = p_values.iter().filter(|p| **p <= REMARKABLE).count();
-    if n_remarkable as f64 > SHIFT_SHARE * rows.len() as f64 {
-        return vec![true; rows.len()];
+    if n_remarkable as f64 > SHIFT_SHARE * ids.len() as f64 {
+        return vec![true; ids.len()];
     }
     let mut tokens = 1.0;
     let mut last_remarkable: BTreeMap<i32, i64> = BTreeMap::new();
-    let mut keep = |(id, p): (&crate::record::RecordId, f64)| {
+    let keep = |(id, &p): (&RecordId, &f64)| {
         tokens = f64::min(tokens + REFILL, TOKENS_MAX);
         if p > REMARKABLE {
             return true;
@@ -51,5 +57,49 @@ pub(super) fn countable(champion: &Model, rows: &Rows) -> Vec<bool> {
         tokens -= f64::from(u8::from(keeps));
         keeps
     };
-    rows.ids.iter().zip(p_values).map(&mut keep).collect()
+    ids.iter().zip(p_values).map(keep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(offset: i64) -> RecordId {
+        RecordId { partition: 0, offset }
+    }
+
+    fn kept(p_values: &[f64]) -> Vec<bool> {
+        let ids: Vec<RecordId> = (0..p_values.len() as i64).map(id).collect();
+        keep_openers(&ids, p_values)
+    }
+
+    #[test]
+    fn one_row_of_an_episode_is_kept_and_ordinary_rows_all_are() {
+        let mut p_values = vec![0.5; 200];
+        p_values[100..130].fill(1e-4);
+        let kept = kept(&p_values);
+        assert_eq!(kept[100..130].iter().filter(|kept| **kept).count(), 1);
+        assert!(kept[100], "the first of them opens the episode");
+        assert!(kept[..100].iter().chain(&kept[130..]).all(|kept| *kept));
+    }
+
+    #[test]
+    fn what_no_stream_of_this_length_holds_is_never_kept() {
+        let mut p_values = vec![0.5; 200];
+        p_values[150] = 1e-9;
+        assert!(!kept(&p_values)[150]);
+    }
+
+    #[test]
+    fn episodes_are_kept_no_faster_than_a_clean_stream_would_flag() {
+        let mut p_values = vec![0.5; 2000];
+        (0..2000).step_by(100).for_each(|at| p_values[at] = 1e-4);
+        let n_kept = (0..2000).step_by(100).filter(|&at| kept(&p_values)[at]).count();
+        assert!((4..=5).contains(&n_kept), "{n_kept} of 20 episodes in 2000 rows");
+    }
+
+    #[test]
+    fn a_stream_that_has_changed_is_kept_whole() {
+        assert!(kept(&[1e-9; 50]).iter().all(|kept| *kept));
+    }
 }
