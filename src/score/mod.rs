@@ -4,11 +4,13 @@
 //! views; it knows neither weights nor raw values, and never allocates for a score.
 
 mod cards;
+mod compression;
 mod explain;
 
 use ndarray::ArrayView2;
 
 pub use cards::{Cards, LatentCard, residual_scales};
+pub use compression::Compression;
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
 
 /// Least observed share of a row that can be scored.
