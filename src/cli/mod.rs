@@ -3,8 +3,11 @@
 
 mod check;
 pub mod demo;
+mod encode;
 mod eval;
 mod explain;
+mod export;
+mod import;
 mod local;
 mod models;
 mod run;
@@ -53,6 +56,12 @@ enum Command {
     Eval(eval::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
+    /// Writes the sparse latents of each row of a CSV file, or the denoised rows
+    Encode(encode::Options),
+    /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
+    Export(export::Options),
+    /// Makes a model of weights that another tool wrote: SAELens, sparsify, npz
+    Import(import::Options),
     /// Lists, shows and rolls back the models of the registry
     Models(models::Options),
     /// Prints the JSON Schema of a record that strayd writes
@@ -104,6 +113,9 @@ pub fn main() -> ExitCode {
         Command::Score(options) => score::run(options),
         Command::Eval(options) => eval::run(options),
         Command::Explain(options) => explain::run(options),
+        Command::Encode(options) => encode::run(options),
+        Command::Export(options) => export::run(options),
+        Command::Import(options) => import::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),
     };

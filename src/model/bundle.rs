@@ -113,13 +113,22 @@ impl Model {
         workspace.z.extend(workspace.raw.iter().map(|raw| self.calibration.z(*raw)));
     }
 
+    /// What the model expects of row `row` of the batch that `workspace` holds: its reconstruction in raw units,
+    /// `[n_features]`.
+    ///
+    /// Panics when the workspace holds no such row of this model.
+    pub fn expected(&self, workspace: &Workspace, row: usize) -> Vec<f32> {
+        let [_, _, recons] = workspace.row(row);
+        recons.iter().enumerate().map(|(j, z)| self.preprocessor.inverse(j, *z)).collect()
+    }
+
     /// Explains row `row` of the batch that `workspace` holds, by its `top_n` features and patterns; `actual` are the
     /// row's raw values `[n_features]`.
     ///
     /// Panics when the workspace holds no such row of this model.
     pub fn explain(&self, actual: ArrayView1<'_, f32>, workspace: &Workspace, row: usize, top_n: usize) -> Explanation {
         let [x, mask, recons] = workspace.row(row);
-        let expected: Vec<f32> = recons.iter().enumerate().map(|(j, z)| self.preprocessor.inverse(j, *z)).collect();
+        let expected = self.expected(workspace, row);
         let latents = workspace.forward.latents().slice_move(s![row, ..]);
         let evidence = Evidence { x, mask, recons, latents, actual, expected: &expected };
         let names: Vec<&str> = self.schema.names().collect();

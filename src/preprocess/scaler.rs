@@ -49,6 +49,11 @@ impl Preprocessor {
         Self { scalers: raw.axis_iter(Axis(1)).map(|column| fit_column(column.iter().copied())).collect() }
     }
 
+    /// Scales each feature by a scaler that was fitted before.
+    pub fn from_scalers(scalers: Vec<Scaler>) -> Self {
+        Self { scalers }
+    }
+
     /// Number of raw values in a row.
     pub fn n_features(&self) -> usize {
         self.scalers.len()

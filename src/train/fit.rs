@@ -21,7 +21,7 @@ use crate::score::mean_squared_residuals;
 use crate::threshold::Calibration;
 
 /// Fewest rows that a model is made of.
-const ROWS_MIN: usize = 32;
+pub(super) const ROWS_MIN: usize = 32;
 /// Times that rows are admitted anew and learnt after the last full training.
 const SETTLE_ROUNDS: u64 = 3;
 /// Rows that are scored at a time.
@@ -77,15 +77,15 @@ pub fn fit(
 }
 
 /// Scaler and weights after one pass.
-struct Pass {
-    preprocessor: Preprocessor,
-    autoencoder: Autoencoder<f32>,
-    loss: f64,
+pub(super) struct Pass {
+    pub(super) preprocessor: Preprocessor,
+    pub(super) autoencoder: Autoencoder<f32>,
+    pub(super) loss: f64,
 }
 
 impl Pass {
     /// Log score of every row, NaN where too little is observed.
-    fn log_scores(&self, rows: &Rows) -> Vec<f64> {
+    pub(super) fn log_scores(&self, rows: &Rows) -> Vec<f64> {
         let (mut forward, mut raw, mut scores) = (Forward::default(), Vec::new(), Vec::with_capacity(rows.len()));
         for chunk in rows.values.axis_chunks_iter(Axis(0), CHUNK) {
             let rows = Standardised::new(&self.preprocessor, chunk);
@@ -147,7 +147,7 @@ impl Course<'_> {
 }
 
 /// Whether at least half of each row is observed.
-fn usable(values: ArrayView2<'_, f32>) -> Vec<bool> {
+pub(super) fn usable(values: ArrayView2<'_, f32>) -> Vec<bool> {
     let observed = |row: ndarray::ArrayView1<'_, f32>| row.iter().filter(|value| value.is_finite()).count();
     values.rows().into_iter().map(|row| 2 * observed(row) >= row.len()).collect()
 }
@@ -164,7 +164,7 @@ fn drop_worst(scores: &[f64], usable: &[bool], share: f64) -> Vec<bool> {
 
 /// Admits every row up to three upper deviations above the median of the kept holdout's scores (of all kept rows' where
 /// that is tiny). Moving this limit outward until it stands still cost .11 AUC on KDD, where services are rare modes.
-fn readmit(scores: &[f64], kept: &[bool], held: &[bool]) -> Vec<bool> {
+pub(super) fn readmit(scores: &[f64], kept: &[bool], held: &[bool]) -> Vec<bool> {
     let of_kept = |only_held: bool| {
         let rows = (0..scores.len()).filter(|&i| kept[i] && (held[i] || !only_held));
         let mut sorted: Vec<f64> = rows.map(|i| scores[i]).collect();

@@ -5,6 +5,7 @@
 //! (MODEL 3.2). No clock, threads or I/O: the caller brings rows and a seed, and may stop a round between steps.
 
 mod admission;
+mod adopt;
 mod calibrate;
 mod config;
 mod episodes;
@@ -21,6 +22,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 pub use admission::Admission;
+pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
 pub use holdout::is_holdout;
