@@ -43,7 +43,7 @@ if [[ $purpose == test ]]; then
         fi
     fi
     # Debian ships python3 without what makes an environment; the tests compare exported models with onnxruntime there.
-    has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || need python3 python3-venv
+    if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need python3 python3-venv; fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
     has systemd-analyze || need systemd

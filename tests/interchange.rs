@@ -150,7 +150,9 @@ fn every_form_comes_back_and_encodes_alike() {
         trained.strayd(&export);
         let why = trained.refusal(&export);
         assert!(why.contains("it is there already"), "{why}");
-        trained.strayd(&["import", "--format", format, &out, "--out", &back, "--data", "rows.csv"]);
+        let import = ["import", "--format", format, &out, "--out", &back, "--data", "rows.csv", "--json"];
+        let said = trained.json(&import).remove(0);
+        assert!(said["explained_variance"].as_f64().expect("a number") > 0.8, "{said}");
         assert_close(&trained.latents(&back), &dense, if folds { 1e-4 } else { 0.0 });
         let scored = trained.json(&["score", "rows.csv", "--model", &back]);
         assert_eq!(scored.len(), N_ROWS, "an imported model scores");

@@ -27,6 +27,9 @@ pub struct Options {
     /// Writes a saturating model as `topk` all the same: what reads the weights must apply tanh itself
     #[arg(long)]
     force: bool,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 /// Forms that a model can be written in.
@@ -70,6 +73,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let path = if is_directory { options.out.join(&file.name) } else { options.out.clone() };
         fs::write(&path, &file.bytes).with_context(|| format!("--out {}", path.display()))?;
     }
-    println!("model {} in {out}", model.short_hash());
+    if options.json {
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let files = if is_directory { names } else { Vec::new() };
+        println!(
+            "{}",
+            serde_json::json!({"out": options.out.display().to_string(), "files": files, "hash": model.hash})
+        );
+    } else {
+        println!("model {} in {out}", model.short_hash());
+    }
     Ok(())
 }

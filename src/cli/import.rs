@@ -40,6 +40,9 @@ pub struct Options {
     /// The weights take raw values, where no scaler that came along says so
     #[arg(long)]
     raw_inputs: bool,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 /// Forms that weights can be read in.
@@ -71,18 +74,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if table.names.len() != n_inputs {
         bail!("{}: it has {} features, the weights of {path} take {n_inputs}", data.display(), table.names.len());
     }
-    let schema = Schema::new(table.names.iter().cloned())?;
     let raw = Array2::from_shape_vec((table.rows.len(), n_inputs), table.rows.concat())?;
-    let preprocessor = match &foreign.scaling {
-        Some(scaling) => {
-            let scaled = Schema::new(scaling.features.iter().map(|feature| feature.name.clone()))?;
-            if let Some(difference) = scaled.difference(&schema) {
-                bail!("{} does not fit the scaler of {path}: {difference}", data.display());
-            }
-            scaling.preprocessor()?
-        }
-        None => Preprocessor::fit(raw.view()),
-    };
+    let schema = Schema::new(table.names.iter().cloned())?;
+    let preprocessor = preprocessor_of(&foreign, &schema, &raw)
+        .with_context(|| format!("{} and {path} do not go together", data.display()))?;
     let folded = foreign.scaling.as_ref().map_or(options.raw_inputs, |scaling| scaling.folded);
     let autoencoder = foreign.standardised(preprocessor.scalers(), folded);
     let ids = (0..table.rows.len() as i64).map(|offset| RecordId { partition: 0, offset }).collect();
@@ -98,10 +93,35 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let report = fitted.report.clone();
     let model = fitted.into_model(1, now_ms());
     artifact::save(&model, &options.out)?;
-    println!("calibrated on {} of {} rows", report.n_holdout, report.n_rows);
-    println!("explained variance {:.3}, {:.1} latents a row", report.explained_variance, report.latents_active_mean);
-    println!("model {} in {out}", model.short_hash());
+    if options.json {
+        let mut document = serde_json::to_value(&report)?;
+        document["out"] = options.out.display().to_string().into();
+        document["hash"] = model.hash.clone().into();
+        println!("{document}");
+    } else {
+        println!("calibrated on {} of {} rows", report.n_holdout, report.n_rows);
+        println!(
+            "explained variance {:.3}, {:.1} latents a row",
+            report.explained_variance, report.latents_active_mean
+        );
+        println!("model {} in {out}", model.short_hash());
+    }
     Ok(())
+}
+
+/// The scaler that came along, if it is one of these features; else one fitted on the rows `[rows, n_features]`.
+fn preprocessor_of(foreign: &Foreign, schema: &Schema, raw: &Array2<f32>) -> anyhow::Result<Preprocessor> {
+    let Some(scaling) = &foreign.scaling else { return Ok(Preprocessor::fit(raw.view())) };
+    let scaled = Schema::new(scaling.features.iter().map(|feature| feature.name.clone()))?;
+    if let Some((at, (scaled, given))) =
+        scaled.names().zip(schema.names()).enumerate().find(|(_, (scaled, given))| scaled != given)
+    {
+        bail!("feature {} is `{scaled}` in the scaler and `{given}` in the file", at + 1);
+    }
+    if scaled.n_features() != schema.n_features() {
+        bail!("the scaler has {} features and the file {}", scaled.n_features(), schema.n_features());
+    }
+    Ok(scaling.preprocessor()?)
 }
 
 fn read(options: &Options) -> anyhow::Result<Foreign> {
