@@ -176,6 +176,11 @@ impl Rows {
 }
 
 impl Fitted {
+    /// Keeps ids and labels of the latents that `parent` has too: after a round, or when a fresh fit takes its place.
+    pub fn inherit(&mut self, parent: &Model) {
+        self.cards.inherit(self.autoencoder.w_dec.view(), (&parent.cards, parent.autoencoder.w_dec.view()));
+    }
+
     /// Makes it a model version.
     pub fn into_model(self, version: u64, trained_at_ms: i64) -> Model {
         let mut model = Model {

@@ -58,6 +58,7 @@ pub fn refit(
     let preprocessor = champion.preprocessor.clone();
     let countable = episodes::countable(champion, rows);
     let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted, &countable);
+    fitted.inherit(champion);
     fitted.report.n_train = train.len();
     fitted.report.n_steps = steps;
     fitted.report.loss = loss;
