@@ -7,6 +7,7 @@
 mod admission;
 mod calibrate;
 mod config;
+mod curve;
 mod episodes;
 mod fit;
 mod holdout;
@@ -57,6 +58,19 @@ pub enum Stage {
     Settle,
     /// An online round from a champion's weights.
     Round,
+}
+
+impl Stage {
+    /// Its name in files and pictures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trial => "trial",
+            Self::Clean => "clean",
+            Self::Fresh => "fresh",
+            Self::Settle => "settle",
+            Self::Round => "round",
+        }
+    }
 }
 
 /// How far a training is.
@@ -194,7 +208,10 @@ impl Fitted {
             cards: self.cards,
             admission: self.admission,
             since_fired: self.since_fired,
-            lineage: self.lineage,
+            lineage: Lineage {
+                report: serde_json::to_value(&self.report).expect("a report of plain values is always JSON"),
+                ..self.lineage
+            },
         };
         model.hash = artifact::hash(&model);
         model
