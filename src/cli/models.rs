@@ -1,7 +1,11 @@
 //! `strayd models`: what the registry holds, what a model has learnt, and going back.
 
 mod label;
+mod map;
+mod picture;
+mod plot;
 mod show;
+mod tsne;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,6 +32,8 @@ enum Action {
     Show(show::Options),
     /// Gives a latent a name of your own; it outlives retrains and is in every record from then on
     Label(label::Options),
+    /// Draws one: the course of its training, its scores with the threshold, and a map of its latents
+    Plot(plot::Options),
     /// Makes an older version current; a running daemon swaps it in within a second
     Rollback {
         /// Version to go back to [default: the one before the current one]
@@ -94,6 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Action::List(common) => list(common),
         Action::Show(options) => show::run(options),
         Action::Label(options) => label::run(options),
+        Action::Plot(options) => plot::run(options),
         Action::Rollback { to, common } => rollback(*to, common),
     }
 }
