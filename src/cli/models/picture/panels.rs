@@ -1,5 +1,8 @@
 //! The three panels of a picture.
 
+use std::ops::Range;
+
+use plotters::coord::combinators::WithKeyPoints;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::element::{DynElement, IntoDynElement};
 use plotters::prelude::*;
@@ -18,15 +21,16 @@ const STAGES: [RGBColor; 4] = [RGBColor(150, 160, 172), RGBColor(90, 160, 190), 
 type Formats<'a, X, Y> = (&'a dyn Fn(&X) -> String, &'a dyn Fn(&Y) -> String);
 
 /// Draws axes, their names and a light grid.
-fn axes<DB: DrawingBackend, X: Ranged, Y: Ranged>(
+fn axes<DB, X, Y>(
     chart: &mut ChartContext<'_, DB, Cartesian2d<X, Y>>,
     names: [&str; 2],
     formats: Formats<'_, X::ValueType, Y::ValueType>,
     scale: Scale,
 ) -> Drawn<DB>
 where
-    X: ValueFormatter<X::ValueType>,
-    Y: ValueFormatter<Y::ValueType>,
+    DB: DrawingBackend,
+    X: Ranged + ValueFormatter<X::ValueType>,
+    Y: Ranged + ValueFormatter<Y::ValueType>,
 {
     chart
         .configure_mesh()
@@ -35,13 +39,22 @@ where
         .axis_style(GREY)
         .label_style(scale.text(14, GREY))
         .axis_desc_style(scale.text(15, INK))
-        .y_labels(12)
         .set_all_tick_mark_size(scale.px(4))
         .x_desc(names[0])
         .y_desc(names[1])
         .x_label_formatter(formats.0)
         .y_label_formatter(formats.1)
         .draw()
+}
+
+/// A logarithmic axis with marks at 1, 2 and 5 of each power of ten, or at the powers alone where these are many.
+fn log_axis(range: Range<f64>) -> WithKeyPoints<LogCoord<f64>> {
+    const DECADES_MAX: f64 = 3.5;
+    let (first, last) = (range.start.log10().floor() as i32, range.end.log10().ceil() as i32);
+    let steps: &[f64] = if (range.end / range.start).log10() > DECADES_MAX { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let marks = (first..=last).flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
+    let marks: Vec<f64> = marks.filter(|mark| range.contains(mark)).collect();
+    range.log_scale().with_key_points(marks)
 }
 
 /// Draws the key of a panel's series.
@@ -77,12 +90,13 @@ pub(super) fn curve<DB: DrawingBackend>(area: &Area<DB>, picture: &Picture, scal
         .margin(scale.px(14))
         .x_label_area_size(scale.px(44))
         .y_label_area_size(scale.px(70))
-        .build_cartesian_2d(0.0..last as f64 * 1.01, (low * 0.85..high * 1.15).log_scale())?;
-    let formats: Formats<'_, _, _> = (&|step| format!("{step:.0}"), &|loss: &f32| short(f64::from(*loss)));
+        .build_cartesian_2d(0.0..last as f64 * 1.01, log_axis(f64::from(low) * 0.85..f64::from(high) * 1.15))?;
+    let formats: Formats<'_, _, _> = (&|step| format!("{step:.0}"), &|loss: &f64| short(*loss));
     axes(&mut chart, ["step", "loss (share of variance), log scale"], formats, scale)?;
     for (i, curve) in picture.curves.iter().enumerate() {
         let colour = STAGES[i % STAGES.len()];
-        let points = || curve.points.iter().filter(|(_, loss)| *loss > 0.0).map(|(step, loss)| (*step as f64, *loss));
+        let points =
+            || curve.points.iter().filter(|(_, loss)| *loss > 0.0).map(|(step, loss)| (*step as f64, f64::from(*loss)));
         chart.draw_series(LineSeries::new(points(), colour.mix(0.35).stroke_width(scale.px(1))))?;
         chart
             .draw_series(LineSeries::new(smooth(curve), colour.stroke_width(scale.px(2))))?
@@ -102,13 +116,13 @@ fn legend_line<DB: DrawingBackend>(
 }
 
 /// The geometric mean of each loss and up to two on each side: batches are small and their losses jump.
-fn smooth(curve: &Curve) -> Vec<(f64, f32)> {
+fn smooth(curve: &Curve) -> Vec<(f64, f64)> {
     const SIDE_MAX: usize = 2;
     let positive: Vec<(u64, f32)> = curve.points.iter().copied().filter(|(_, loss)| *loss > 0.0).collect();
     let mean = |i: usize| {
         let side = SIDE_MAX.min(i).min(positive.len() - 1 - i);
         let near = &positive[i - side..=i + side];
-        (near.iter().map(|(_, loss)| loss.ln()).sum::<f32>() / near.len() as f32).exp()
+        (near.iter().map(|(_, loss)| f64::from(*loss).ln()).sum::<f64>() / near.len() as f64).exp()
     };
     (0..positive.len()).map(|i| (positive[i].0 as f64, mean(i))).collect()
 }
@@ -130,12 +144,12 @@ pub(super) fn scores<DB: DrawingBackend>(area: &Area<DB>, picture: &Picture, sca
         .margin(scale.px(14))
         .x_label_area_size(scale.px(44))
         .y_label_area_size(scale.px(70))
-        .build_cartesian_2d(low..high, (0.5..top).log_scale())?;
-    let formats: Formats<'_, _, _> = (&|x: &f64| short(10_f64.powf(*x)), &|n: &f64| short(*n));
+        .build_cartesian_2d(log_axis(10_f64.powf(low)..10_f64.powf(high)), log_axis(0.5..top))?;
+    let formats: Formats<'_, _, _> = (&|x: &f64| short(*x), &|n: &f64| short(*n));
     axes(&mut chart, ["score (mean squared residual), log scale", "records, log scale"], formats, scale)?;
-    let place = |i: usize| low + i as f64 * width;
+    let place = |i: f64| 10_f64.powf(low + i * width);
     let bar = |(i, n): (usize, &u32)| {
-        Rectangle::new([(place(i) + 0.06 * width, 0.5), (place(i) + 0.94 * width, f64::from(*n))], PALE.filled())
+        Rectangle::new([(place(i as f64 + 0.06), 0.5), (place(i as f64 + 0.94), f64::from(*n))], PALE.filled())
     };
     chart
         .draw_series(bars.iter().enumerate().filter(|(_, n)| **n > 0).map(bar))?
@@ -145,14 +159,15 @@ pub(super) fn scores<DB: DrawingBackend>(area: &Area<DB>, picture: &Picture, sca
             Rectangle::new([(x, y - half), (x + width, y + half)], PALE.filled())
         });
     if !rows.is_empty() {
-        let step = |(i, n): (usize, &u32)| [place(i), place(i + 1)].map(|x| (x, f64::from(*n).max(0.5)));
+        let step =
+            |(i, n): (usize, &u32)| [place(i as f64), place((i + 1) as f64)].map(|x| (x, f64::from(*n).max(0.5)));
         let outline: Vec<(f64, f64)> = beside.iter().enumerate().flat_map(step).collect();
         chart
             .draw_series(LineSeries::new(outline, BLUE.stroke_width(scale.px(2))))?
             .label(format!("rows of --data ({})", rows.len()))
             .legend(move |(x, y)| legend_line(x, y, BLUE, scale));
     }
-    let at = log(picture.threshold);
+    let at = picture.threshold.max(1e-9);
     chart
         .draw_series(LineSeries::new([(at, 0.5), (at, top)], ORANGE.stroke_width(scale.px(2))))?
         .label(format!(
@@ -161,7 +176,9 @@ pub(super) fn scores<DB: DrawingBackend>(area: &Area<DB>, picture: &Picture, sca
             short(100.0 * picture.target)
         ))
         .legend(move |(x, y)| legend_line(x, y, ORANGE, scale));
-    key(&mut chart, SeriesLabelPosition::UpperLeft, scale)
+    let is_left = log(picture.threshold) < f64::midpoint(low, high);
+    let away = if is_left { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::UpperLeft };
+    key(&mut chart, away, scale)
 }
 
 /// How many values are in each bar of `width` from `low` on.
@@ -202,11 +219,16 @@ pub(super) fn map<DB: DrawingBackend>(area: &Area<DB>, map: &Map, scale: Scale) 
         map.dots.iter().filter_map(|dot| Some((place(dot), dot.text.as_deref()?))).collect();
     let text = scale.text(14, INK);
     let (area_x, area_y) = area.get_base_pixel();
+    let around = |(x, y): (i32, i32)| {
+        ((x - scale.px(5) as i32, y - scale.px(5) as i32), (x + scale.px(5) as i32, y + scale.px(5) as i32))
+    };
+    let dots: Vec<Box2> = map.dots.iter().map(|dot| around(place(dot))).collect();
     let mut taken: Vec<Box2> = Vec::new();
     for (at, name) in named {
         let (width, height) = area.estimate_text_size(name, &text)?;
-        let size = (width as i32, height as i32);
-        if let Some(place) = free_place(at, size, plot_x.end, &taken, scale) {
+        let find = |taken: &[Box2]| free_place(at, (width as i32, height as i32), plot_x.end, taken, scale);
+        // Better over a dot than not at all, but never over another name.
+        if let Some(place) = find(&[taken.as_slice(), &dots].concat()).or_else(|| find(&taken)) {
             taken.push(place);
             area.draw_text(name, &text, (place.0.0 - area_x, place.0.1 - area_y))?;
         }
@@ -277,7 +299,7 @@ mod tests {
         assert!(smooth(&curve).iter().all(|(_, loss)| (loss - 0.5).abs() < 1e-6));
         let falling = Curve { stage: "round".into(), points: (0..9).map(|i| (i, 0.5_f32.powi(i as i32))).collect() };
         for ((_, smoothed), (_, loss)) in smooth(&falling).iter().zip(&falling.points) {
-            assert!((smoothed / loss - 1.0).abs() < 1e-5, "a steady fall is not delayed");
+            assert!((smoothed / f64::from(*loss) - 1.0).abs() < 1e-5, "a steady fall is not delayed");
         }
     }
 }
