@@ -14,10 +14,11 @@ use crate::batch::{Batch, Carried};
 use crate::config::Config;
 use crate::decode;
 use crate::history::{History, Range, TopicHistory};
-use crate::model::{Model, artifact};
+use crate::model::Model;
 use crate::pipeline::publish::Publisher;
 use crate::preprocess::Schema;
 use crate::record::RecordId;
+use crate::registry::load_labelled;
 use crate::sink::{Channel, MemorySink, Sink};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -49,7 +50,7 @@ pub struct Options {
 
 /// Explains one row or record.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let model = Arc::new(artifact::load(&options.model)?);
+    let model = Arc::new(load_labelled(&options.model)?);
     let (config, id, payload, time_ms) = match (&options.record, options.row) {
         (Some(record), _) => of_topic(options, record)?,
         (None, Some(row)) => of_file(options, row, &model)?,
@@ -142,15 +143,16 @@ fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Re
         "all other features",
         100.0 * record["unexplained"].as_f64().unwrap_or_default()
     )?;
-    for pattern in record["patterns"].as_array().into_iter().flatten() {
-        let name = pattern["name"].as_str().unwrap_or_default();
+    let patterns = record["patterns"].as_array().map_or(&[][..], Vec::as_slice);
+    if !patterns.is_empty() {
+        writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "pattern", "activation", "usual", "99 %", "share")?;
+    }
+    for pattern in patterns {
+        let name = format!("{} {}", pattern["latent"], pattern["name"].as_str().unwrap_or_default());
+        let [activation, usual, p99] = ["activation", "usual", "p99"].map(|field| text(&pattern[field]));
+        let share = 100.0 * pattern["contribution"].as_f64().unwrap_or_default();
         let role = pattern["role"].as_str().unwrap_or_default();
-        writeln!(
-            out,
-            "pattern {name}: {role}, {} against usually {}",
-            text(&pattern["activation"]),
-            text(&pattern["usual"])
-        )?;
+        writeln!(out, "{name:<28} {activation:>12} {usual:>12} {p99:>9} {share:>5.1} %  {role}")?;
     }
     Ok(())
 }

@@ -210,7 +210,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         preprocessor: block.preprocessor,
         autoencoder,
         calibration: Calibration { location: block.location, scale: block.scale, tail: Tail::fit(tail) },
-        cards: block.cards,
+        cards: block.cards.numbered(),
         admission: block.admission,
         since_fired,
         lineage: manifest.lineage,

@@ -15,5 +15,5 @@ mod workspace;
 pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
 pub use cell::ModelCell;
-pub use lineage::{Chunk, Lineage};
+pub use lineage::{Chunk, Curve, Lineage};
 pub use workspace::Workspace;

@@ -135,6 +135,10 @@ impl Lane {
         let used = self.judge.take();
         match used {
             Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
+            // The same version with other labels: nothing that judges has changed.
+            Some(judge) if (judge.model.version, &judge.model.hash) == (model.version, &model.hash) => {
+                Judge { model, ..judge }
+            }
             used => {
                 let threshold = threshold::build(&self.shared.threshold, &model.calibration);
                 let intake = match used {

@@ -17,7 +17,7 @@ use super::Shared;
 use crate::history::{self, Bound, History};
 use crate::model::Model;
 use crate::preprocess::Schema;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
@@ -118,6 +118,8 @@ pub struct Trainer {
     n_seen: u64,
     last_round: Instant,
     first_seen: Option<(Instant, usize)>,
+    /// The labels of the model that scores, or why they can't be read.
+    labels: Result<Labels, String>,
 }
 
 impl Trainer {
@@ -141,6 +143,7 @@ impl Trainer {
             n_seen: 0,
             last_round: Instant::now(),
             first_seen: None,
+            labels: Ok(Labels::new()),
         }
     }
 
@@ -169,6 +172,9 @@ impl Trainer {
     pub fn tick(&mut self) -> Result<Ticked, TrainerError> {
         if let Some(version) = self.follow_registry()? {
             return Ok(Ticked::Promoted(version));
+        }
+        if self.shared.cell.load().is_some() {
+            self.follow_labels();
         }
         let Some(champion) = self.shared.cell.load() else {
             return self.make_first();
@@ -215,6 +221,25 @@ impl Trainer {
         Ok(Some(version))
     }
 
+    /// Puts in the labels of latents that people have changed; the model stays the same version.
+    fn follow_labels(&mut self) {
+        let labels = self.registry.labels().map_err(|error| error.to_string());
+        if labels == self.labels {
+            return;
+        }
+        self.labels = labels;
+        match (&self.labels, self.shared.cell.load()) {
+            (Ok(labels), Some(model)) => {
+                let mut model = Model::clone(&model);
+                model.cards.set_labels(labels);
+                self.shared.cell.swap(Arc::new(model));
+                tracing::info!(n_labels = labels.len(), "labels of latents were read");
+            }
+            (Err(reason), _) => tracing::warn!(reason, "labels of latents can't be read; the last ones stay"),
+            (Ok(_), None) => {}
+        }
+    }
+
     /// A topic with a long history has had its youth already.
     fn restore_schedule(&mut self) {
         match self.history.extents(Bound::Settled) {
@@ -246,6 +271,8 @@ impl Trainer {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 "first".clone_into(&mut fitted.lineage.reason);
+                // Labels of models that are gone must not fall on new latents.
+                fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
                 self.adopt(fitted, began)
             }

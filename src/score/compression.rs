@@ -22,9 +22,10 @@ impl Compression {
         Self { bits_dense: n_inputs as f64 * BITS_FLOAT, bits_sparse: latents_active_mean * (BITS_FLOAT + bits_number) }
     }
 
-    /// How many times smaller the latents are: above 1 they save, below 1 they cost more than the row itself.
+    /// How many times smaller the latents are: above 1 they save, below 1 they cost more than the row itself. Where
+    /// nothing fires a row still counts as one bit, so that the ratio is a number.
     pub fn ratio(&self) -> f64 {
-        self.bits_dense / self.bits_sparse.max(f64::MIN_POSITIVE)
+        self.bits_dense / self.bits_sparse.max(1.0)
     }
 
     /// Floats of a row's active latents, numbers included: bits / 32.

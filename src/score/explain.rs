@@ -63,14 +63,16 @@ pub struct FeatureReason {
 /// One latent's part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PatternReason {
-    /// Index of the latent in its model.
-    pub latent: usize,
-    /// Its name from its decoder loadings.
+    /// Id of the latent, kept from model to model.
+    pub latent: u64,
+    /// Its label if people gave it one, else its name from its decoder loadings.
     pub name: String,
     /// Activation in this record.
     pub activation: f32,
     /// Mean activation on held-out rows.
     pub usual: f32,
+    /// 99th percentile of its activation on held-out rows.
+    pub p99: f32,
     /// How the activation differs from the usual.
     pub role: Role,
     /// Share of all latents' squared deviation, from 0 to 1.
@@ -163,10 +165,11 @@ fn patterns(evidence: &Evidence<'_>, cards: &Cards, top_n: usize) -> Vec<Pattern
     let mut order: Vec<usize> = (0..squares.len()).filter(|&i| squares[i] > 0.0).collect();
     order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]).then(Reverse(b).cmp(&Reverse(a))));
     let reason = |i: usize| PatternReason {
-        latent: i,
-        name: cards.latents[i].name.clone(),
+        latent: cards.latents[i].id,
+        name: cards.latents[i].title().to_owned(),
         activation: evidence.latents[i],
         usual: cards.latents[i].usual,
+        p99: cards.latents[i].p99,
         role: Role::of(evidence.latents[i], cards.latents[i].usual),
         contribution: squares[i] / total,
     };
@@ -187,19 +190,28 @@ fn number(value: f32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use ndarray::aview1;
 
     use super::*;
 
     fn card(name: &str, usual: f32) -> LatentCard {
-        LatentCard { name: name.into(), usual, frequency: 0.1, norm: 1.0 }
+        LatentCard { name: name.into(), usual, frequency: 0.1, norm: 1.0, ..LatentCard::default() }
     }
 
     fn example(top_n: usize) -> Explanation {
-        let cards = Cards {
+        labelled(top_n, BTreeMap::new())
+    }
+
+    fn labelled(top_n: usize, labels: BTreeMap<u64, String>) -> Explanation {
+        let mut cards = Cards {
             residual_scale: vec![0.5, 1.0, 1.0],
             latents: vec![card("+temp", 0.4), card("+load \u{2212}flow", 0.01)],
+            next_id: 2,
         };
+        cards.number_from(30);
+        cards.set_labels(&labels);
         let evidence = Evidence {
             x: aview1(&[4.0, -1.0, 0.0]),
             mask: aview1(&[1.0, 1.0, 0.0]),
@@ -235,6 +247,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_has_the_id_of_its_latent_and_its_label_as_name() {
+        let explanation = labelled(3, BTreeMap::from([(31, "start-up".into())]));
+        let patterns: Vec<(u64, &str)> = explanation.patterns.iter().map(|p| (p.latent, p.name.as_str())).collect();
+        assert_eq!(patterns, [(31, "start-up"), (30, "+temp")]);
+        assert!(explanation.summary().ends_with("pattern 'start-up' is active, usually silent"));
+    }
+
+    #[test]
     fn an_exact_reconstruction_has_no_reasons() {
         let x = aview1(&[1.0, 2.0]);
         let evidence = Evidence {
@@ -245,7 +265,7 @@ mod tests {
             actual: x,
             expected: &[1.0, 2.0],
         };
-        let cards = Cards { residual_scale: vec![1.0, 1.0], latents: vec![] };
+        let cards = Cards { residual_scale: vec![1.0, 1.0], latents: vec![], next_id: 0 };
         let explanation = Explanation::new(&evidence, &cards, &["a", "b"], 5);
         assert_eq!((explanation.features.len(), explanation.unexplained), (0, 1.0));
     }

@@ -6,12 +6,14 @@
 mod cards;
 mod compression;
 mod explain;
+mod matching;
 
 use ndarray::ArrayView2;
 
-pub use cards::{Cards, LatentCard, residual_scales};
+pub use cards::{Cards, FIRES, HeldOut, LatentCard, residual_scales};
 pub use compression::Compression;
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
+pub use matching::match_rows;
 
 /// Least observed share of a row that can be scored.
 pub const OBSERVED_MIN: f64 = 0.5;

@@ -12,8 +12,9 @@ use super::holdout::is_holdout;
 use super::{Fitted, Report, Rows};
 use crate::model::{AdmissionScale, Lineage};
 use crate::preprocess::{Preprocessor, Schema};
+use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
-use crate::score::{Cards, mean_squared_residuals, residual_scales};
+use crate::score::{Cards, HeldOut, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail, median_and_mad};
 
 /// Newest admitted held-out rows that set location and scale.
@@ -74,7 +75,7 @@ pub(super) fn calibrate(
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
     let names: Vec<&str> = schema.names().collect();
-    let scales = residual_scales(residuals.view(), mask.view());
+    let ids: Vec<RecordId> = newest.iter().map(|&i| rows.ids[held[i]]).collect();
     let n_admitted = admitted.iter().filter(|admitted| **admitted).count();
     let report = Report {
         n_rows: rows.len(),
@@ -87,7 +88,16 @@ pub(super) fn calibrate(
         ..Report::default()
     };
     Fitted {
-        cards: Cards::new(&names, autoencoder.w_dec.view(), latents.view(), scales),
+        cards: Cards::new(&HeldOut {
+            names: &names,
+            w_enc: Some(autoencoder.w_enc.view()),
+            w_dec: autoencoder.w_dec.view(),
+            x: x.view(),
+            mask: mask.view(),
+            recons: recons.view(),
+            latents: latents.view(),
+            ids: &ids,
+        }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view()),
         since_fired: since_fired(&latents),
         calibration: Calibration { location, scale, tail },

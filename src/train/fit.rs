@@ -12,6 +12,7 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::calibrate::{Standardised, calibrate, three_deviations};
 use super::config::Config;
+use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError};
@@ -50,6 +51,11 @@ pub fn fit(
     if n_usable < ROWS_MIN {
         return Err(TrainError::TooFewRows { got: n_usable, needed: ROWS_MIN });
     }
+    let mut recorder = Recorder::default();
+    let progress: OnProgress<'_> = &mut |report| {
+        recorder.hear(&report);
+        progress(report)
+    };
     let steps = config.steps_for(n_rows);
     let settle = (steps / 4).max(1);
     let steps_total = config.trial_steps + 2 * steps + SETTLE_ROUNDS * settle;
@@ -71,6 +77,7 @@ pub fn fit(
     fitted.report.n_steps = steps_total;
     fitted.report.loss = last.loss;
     fitted.lineage.seed = seed;
+    fitted.lineage.curves = recorder.curves();
     fitted.lineage.n_rows_train = n_train as u64;
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
