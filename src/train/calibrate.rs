@@ -57,7 +57,8 @@ pub(super) fn calibrate(
     let mut forward = Forward::default();
     autoencoder.forward(standardised.x.view(), standardised.mask.view(), &mut forward);
     let mut raw = Vec::new();
-    mean_squared_residuals(standardised.x.view(), forward.recons(), standardised.mask.view(), &mut raw);
+    let weights = preprocessor.column_weights();
+    mean_squared_residuals(standardised.x.view(), forward.recons(), standardised.mask.view(), weights, &mut raw);
 
     let ordinary: Vec<usize> = (0..held.len()).filter(|&i| admitted[held[i]] && raw[i].is_finite()).collect();
     let newest = &ordinary[ordinary.len().saturating_sub(RING)..];
@@ -73,7 +74,8 @@ pub(super) fn calibrate(
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
-    let names: Vec<&str> = schema.names().collect();
+    let names = preprocessor.input_names(&schema);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let scales = residual_scales(residuals.view(), mask.view());
     let n_admitted = admitted.iter().filter(|admitted| **admitted).count();
     let report = Report {
@@ -88,7 +90,7 @@ pub(super) fn calibrate(
     };
     Fitted {
         cards: Cards::new(&names, autoencoder.w_dec.view(), latents.view(), scales),
-        admission: AdmissionScale::fit(x.view(), recons.view(), mask.view()),
+        admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         since_fired: since_fired(&latents),
         calibration: Calibration { location, scale, tail },
         lineage: Lineage { n_rows_holdout: ordinary.len() as u64, ..Lineage::default() },
