@@ -54,20 +54,21 @@ impl Encoding {
         }
     }
 
-    /// Fits the scalers of the inputs on raw values `[rows]`, NaN where missing.
-    pub(super) fn fit(self, column: ArrayView1<'_, f32>, scalers: &mut Vec<Scaler>) {
-        let raw = column.iter().map(|value| f64::from(*value));
+    /// Fits the scalers of the inputs on raw values `[rows]`, NaN where missing: moments on those `kept`, shares on `all`.
+    pub(super) fn fit(self, kept: ArrayView1<'_, f32>, all: ArrayView1<'_, f32>, scalers: &mut Vec<Scaler>) {
+        let raw = kept.iter().map(|value| f64::from(*value));
+        let all = all.iter().map(|value| f64::from(*value));
         match self {
             Self::Number => scalers.push(Scaler::fit(raw)),
             Self::Log => scalers.push(Scaler::fit(raw.map(log))),
             Self::Boolean => {
-                let observed = || raw.clone().filter(|value| value.is_finite());
+                let observed = || all.clone().filter(|value| value.is_finite());
                 let n_ones = observed().filter(|value| *value != 0.0).count() as u64;
                 scalers.push(Scaler::of_probability(n_ones, observed().count() as u64));
             }
             Self::OneHot { n_known } => {
                 let mut counts = vec![0; n_known + 1];
-                raw.filter(|value| value.is_finite()).for_each(|value| counts[index(value, n_known)] += 1);
+                all.filter(|value| value.is_finite()).for_each(|value| counts[index(value, n_known)] += 1);
                 let n_observed = counts.iter().sum();
                 scalers.extend(counts.iter().map(|n| Scaler::of_probability(*n, n_observed)));
             }

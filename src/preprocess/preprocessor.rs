@@ -82,16 +82,19 @@ impl TryFrom<Written> for Preprocessor {
 impl Preprocessor {
     /// Fits on raw rows `[rows, n_features]` of `schema`; NaN and ±inf are missing.
     ///
-    /// Panics when the rows have another number of features than the schema.
-    pub fn fit(schema: &Schema, raw: ArrayView2<'_, f32>) -> Self {
-        assert_eq!(raw.ncols(), schema.n_features(), "rows must be [rows, n_features]");
+    /// Means and deviations are those of `kept`. The shares of categories, booleans and missing values are those of `all`
+    /// rows: a category that was left out of `kept` would be as strange as one that was never seen, and rows that hold it
+    /// could never be admitted again. Panics when the rows have another number of features than the schema.
+    pub fn fit(schema: &Schema, kept: ArrayView2<'_, f32>, all: ArrayView2<'_, f32>) -> Self {
+        let widths = (kept.ncols(), all.ncols());
+        assert_eq!(widths, (schema.n_features(), schema.n_features()), "rows must be [rows, n_features]");
         let encodings: Vec<Encoding> = schema.features().iter().map(|feature| Encoding::of(&feature.kind)).collect();
         let mut scalers = Vec::new();
-        for (encoding, column) in encodings.iter().zip(raw.columns()) {
-            encoding.fit(column, &mut scalers);
+        for (encoding, (kept, all)) in encodings.iter().zip(kept.columns().into_iter().zip(all.columns())) {
+            encoding.fit(kept, all, &mut scalers);
             if schema.missing_indicator() {
-                let n_missing = column.iter().filter(|value| !value.is_finite()).count();
-                scalers.push(Scaler::of_probability(n_missing as u64, raw.nrows() as u64));
+                let n_missing = all.iter().filter(|value| !value.is_finite()).count();
+                scalers.push(Scaler::of_probability(n_missing as u64, all.len() as u64));
             }
         }
         Self::of(scalers, encodings, schema.missing_indicator())
