@@ -16,10 +16,19 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use strayd::app;
+use strayd::config::{Config as Configuration, RawConfig};
+use strayd::history::{Head, TableHistory};
 use strayd::model::{Model, Workspace, artifact};
+use strayd::pipeline;
+use strayd::pipeline::trainer::{Ticked, Trainer, TrainerError};
 use strayd::preprocess::{Feature, Kind, Preprocessor, Schema};
 use strayd::record::{RecordId, Value as Said};
+use strayd::registry::Directory;
 use strayd::score::mean_squared_residuals;
+use strayd::shutdown::Shutdown;
+use strayd::telemetry::Metrics;
+use strayd::telemetry::health::Health;
 use strayd::train::{Config, Rows, fit};
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "icmp"];
@@ -280,4 +289,75 @@ fn a_word_where_the_model_wants_a_number_is_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert!(said.contains("column `b` holds text such as `high`, and the feature is not categorical"), "{said}");
+}
+
+/// A trainer over a history of 600 flows as JSON objects, with its models in `path`.
+fn trainer(path: &Path, schema: Value) -> (Trainer, pipeline::Shared) {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut payload = |i: usize| {
+        let [protocol, size, up, hour, bytes] = flow(&mut rng);
+        let (name, up) = (PROTOCOLS[protocol as usize], up > 0.0);
+        format!(r#"{{"proto":"{name}","size":{size},"up":{up},"hour":{hour},"bytes":{bytes},"id":"flow-{i}","site":"north"}}"#)
+            .into_bytes()
+    };
+    let payloads: Vec<Vec<u8>> = (0..600).map(&mut payload).collect();
+    let mut raw = RawConfig { schema: serde_json::from_value(schema).unwrap(), ..RawConfig::default() };
+    raw.input.topic = "flows".into();
+    raw.registry.path = path.to_owned();
+    raw.history.rows_min = 600;
+    (raw.model.trial_steps, raw.model.steps) = (20, 40);
+    let config = Configuration::check(raw).unwrap();
+    let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
+    let head = Head::default();
+    head.advance_to(600);
+    let history = Box::new(TableHistory::new("flows", Arc::new(payloads), head));
+    let registry = Box::new(Directory::new(&config.registry));
+    (Trainer::new(shared.clone(), history, registry, app::settings(&config), Shutdown::default()), shared)
+}
+
+#[test]
+fn a_schema_is_learnt_with_kinds_and_a_stored_model_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, shared) = trainer(dir.path(), serde_json::json!({}));
+    assert_eq!(first.tick().unwrap(), Ticked::Promoted(1));
+    let schema = Arc::clone(&shared.cell.load().unwrap().schema);
+    let words: Vec<String> = schema.features().iter().map(ToString::to_string).collect();
+    let wanted = [
+        "proto (categorical with 3 known values)",
+        "size (numeric)",
+        "up (boolean)",
+        "hour (numeric)",
+        "bytes (numeric)",
+    ];
+    assert_eq!(words, wanted, "neither an id nor what never changes is a feature");
+
+    let names = ["proto", "size", "up", "hour", "bytes"];
+    let (mut same, shared) = trainer(dir.path(), serde_json::json!({ "features": names }));
+    assert_eq!(same.tick().unwrap(), Ticked::Promoted(1));
+    assert_eq!(shared.cell.load().unwrap().schema, schema);
+
+    let cyclic = serde_json::json!({"name": "hour", "kind": "cyclic", "period": 24});
+    let wishes = serde_json::json!(["proto", "size", "up", cyclic, "bytes"]);
+    let others = [
+        (serde_json::json!({ "features": wishes }), "feature `hour` is numeric in the model and cyclic with period 24"),
+        (serde_json::json!({ "missing_indicator": true }), "its schema.missing_indicator is false, configured is true"),
+    ];
+    for (schema, wanted) in others {
+        let (mut other, _) = trainer(dir.path(), schema);
+        match other.tick() {
+            Err(TrainerError::Schema { version: 1, difference }) => {
+                assert!(difference.contains(wanted), "{difference}")
+            }
+            otherwise => panic!("{otherwise:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_category_that_no_sampled_record_holds_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let wish = serde_json::json!({"features": ["size", {"name": "gone", "kind": "categorical"}]});
+    let (mut trainer, _) = trainer(dir.path(), wish);
+    let Ticked::Waiting(reason) = trainer.tick().unwrap() else { panic!("nothing to train on") };
+    assert!(reason.contains("`gone` is categorical and none of the sampled records holds it"), "{reason}");
 }

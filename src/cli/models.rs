@@ -125,7 +125,8 @@ fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
     writeln!(out, "reason     {}, seed {}, parent {}", lineage.reason, lineage.seed, or_none(lineage.parent))?;
     writeln!(out, "source     {} in {} stretches", lineage.source, lineage.chunks.len())?;
     writeln!(out, "latents    {}", model.autoencoder.b_enc.len())?;
-    writeln!(out, "features   {} ({})", features.len(), features.join(", "))?;
+    let features: Vec<String> = model.schema.features().iter().map(ToString::to_string).collect();
+    writeln!(out, "features   {}: {}", features.len(), features.join(", "))?;
     Ok(())
 }
 

@@ -259,7 +259,7 @@ mod tests {
     fn a_wish_for_a_column_that_is_not_there_is_refused() {
         let table = Table::parse("a,b\n1,2\n".as_bytes(), None, &[]).expect("a table");
         let wish = Wish { kind: WishedKind::Log, ..Wish::auto("b") };
-        assert_eq!(table.wishes(&[wish.clone()]).expect("a column")[1], wish);
+        assert_eq!(table.wishes(std::slice::from_ref(&wish)).expect("a column")[1], wish);
         let error = table.wishes(&[Wish { name: "c".into(), ..wish }]).expect_err("no column");
         let text = Table::parse("b\nx\n".as_bytes(), None, &[]).expect("a table");
         let refused = text.wishes(&[Wish { kind: WishedKind::Log, ..Wish::auto("b") }]).expect_err("text");

@@ -108,7 +108,11 @@ mod tests {
         let record = |i: usize| {
             let proto = ["tcp", "tcp", "udp"][i % 3];
             let bytes = (i as f64 / 8.0).exp().powi(2);
-            format!(r#"{{"proto": "{proto}", "up": {}, "port": {}, "bytes": {bytes}}}"#, i % 2 == 0, [80, 22][i % 2])
+            format!(
+                r#"{{"proto": "{proto}", "up": {}, "port": {}, "bytes": {bytes}}}"#,
+                i.is_multiple_of(2),
+                [80, 22][i % 2]
+            )
         };
         (0..99).map(|i| record(i).into_bytes()).collect()
     }

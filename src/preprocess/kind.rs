@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 
 use super::schema::{SchemaError, check_names};
 
@@ -73,8 +73,8 @@ pub enum WishedKind {
 }
 
 /// A feature as a configuration says it: `"temp"`, or `{ name = "hour", kind = "cyclic", period = 24.0 }`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Said", into = "Said")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "Said")]
 pub struct Wish {
     /// Name under which records carry it.
     pub name: String,
@@ -84,9 +84,9 @@ pub struct Wish {
     pub period: Option<f64>,
 }
 
-/// The two ways of saying a wish.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a name, or { name = …, kind = …, period = … }")]
+/// The two ways of writing a wish.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Said {
     Name(String),
     Table(Table),
@@ -199,12 +199,29 @@ impl fmt::Display for Wish {
     }
 }
 
-impl From<Said> for Wish {
-    fn from(said: Said) -> Self {
-        match said {
-            Said::Name(name) => Self::auto(name),
-            Said::Table(Table { name, kind, period }) => Self { name, kind, period },
-        }
+/// By hand, since an untagged enum would not say which kinds there are.
+impl<'de> Deserialize<'de> for Wish {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading)
+    }
+}
+
+struct Reading;
+
+impl<'de> de::Visitor<'de> for Reading {
+    type Value = Wish;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name, or { name = …, kind = …, period = … }")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Wish, E> {
+        Ok(Wish::auto(name))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Wish, A::Error> {
+        let Table { name, kind, period } = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Ok(Wish { name, kind, period })
     }
 }
 
@@ -247,7 +264,8 @@ mod tests {
         assert_eq!(problem(r#"[{"name":"h","kind":"cyclic"}]"#), "feature `h`: a cyclic feature needs a period");
         assert_eq!(problem(r#"[{"name":"h","kind":"cyclic","period":-1}]"#), "feature `h`: period -1 must be above 0");
         assert_eq!(problem(r#"[{"name":"h","period":5}]"#), "feature `h`: only a cyclic feature has a period");
-        assert!(wishes(r#"[{"name":"h","kind":"octal"}]"#).is_err());
+        let octal = wishes(r#"[{"name":"h","kind":"octal"}]"#).expect_err("no kind");
+        assert!(octal.contains("unknown variant `octal`, expected one of `auto`, `numeric`"), "{octal}");
         assert!(wishes("[1]").expect_err("no name").contains("expected a name, or {"));
     }
 

@@ -83,7 +83,7 @@ pub(super) fn calibrate(
         n_holdout: ordinary.len(),
         n_admitted,
         n_dropped: rows.len() - n_admitted,
-        explained_variance: explained_variance(&x, &residuals, &mask),
+        explained_variance: explained_variance(&x, &residuals, &mask, weights),
         latents_active_mean: latents.iter().filter(|f| **f > 0.0).count() as f64 / newest.len().max(1) as f64,
         latents_dead_ratio: dead_ratio(&latents),
         ..Report::default()
@@ -153,14 +153,16 @@ pub(super) fn three_deviations(sorted: &[f64]) -> f64 {
     at(0.5) + 3.0 * (at(0.9) - at(0.5)) / 1.2816
 }
 
-/// 1 − Σ residual² / Σ (x − column mean)² over observed values; 0 where nothing varies.
-fn explained_variance(x: &Array2<f32>, residuals: &Array2<f32>, mask: &Array2<f32>) -> f64 {
+/// 1 − Σ c·residual² / Σ c·(x − column mean)² over observed values, c the weight of the input; 0 where nothing varies.
+fn explained_variance(x: &Array2<f32>, residuals: &Array2<f32>, mask: &Array2<f32>, weights: &[f32]) -> f64 {
     let (mut unexplained, mut total) = (0.0, 0.0);
-    for ((x, residuals), mask) in x.columns().into_iter().zip(residuals.columns()).zip(mask.columns()) {
+    let columns = x.columns().into_iter().zip(residuals.columns()).zip(mask.columns());
+    for (((x, residuals), mask), weight) in columns.zip(weights) {
+        let weight = f64::from(*weight);
         let observed = || x.iter().zip(residuals).zip(mask).filter(|(_, m)| **m > 0.0).map(|(pair, _)| pair);
         let mean = observed().map(|(x, _)| f64::from(*x)).sum::<f64>() / observed().count().max(1) as f64;
-        total += observed().map(|(x, _)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
-        unexplained += observed().map(|(_, residual)| f64::from(*residual).powi(2)).sum::<f64>();
+        total += weight * observed().map(|(x, _)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+        unexplained += weight * observed().map(|(_, residual)| f64::from(*residual).powi(2)).sum::<f64>();
     }
     if total > 0.0 { 1.0 - unexplained / total } else { 0.0 }
 }
