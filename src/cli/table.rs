@@ -124,7 +124,6 @@ impl Table {
             match (wish.kind, column) {
                 (WishedKind::Auto, Column::Booleans) => Wish { kind: WishedKind::Boolean, ..wish },
                 (WishedKind::Auto, Column::Texts(..)) => Wish { kind: WishedKind::Categorical, ..wish },
-                (WishedKind::Auto, _) => Wish { kind: WishedKind::Numeric, ..wish },
                 _ => wish,
             }
         };
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!(payloads[0], r#"["tcp",1.0,0.10000000149011612,"007"]"#);
         assert_eq!(payloads[1], r#"[null,0.0,null,"7"]"#);
         let kinds: Vec<WishedKind> = table.wishes(&[]).expect("wishes").iter().map(|wish| wish.kind).collect();
-        let wanted = [WishedKind::Categorical, WishedKind::Boolean, WishedKind::Numeric, WishedKind::Categorical];
+        let wanted = [WishedKind::Categorical, WishedKind::Boolean, WishedKind::Auto, WishedKind::Categorical];
         assert_eq!(kinds, wanted);
         let numbers = Table::parse("a,b\n1,2\n".as_bytes(), None, &[]).expect("a table");
         assert_eq!((numbers.format(), numbers.payloads()[0].len()), (Format::Packed, 8));

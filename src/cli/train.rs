@@ -17,6 +17,10 @@ use crate::record::RecordId;
 use crate::telemetry::now_ms;
 use crate::train::{self, Rows};
 
+/// Rows, spread over the file, from which kinds and categories are learnt: parsed as a whole, they take a few hundred bytes
+/// a value.
+const SCHEMA_ROWS: usize = 20_000;
+
 /// Options of `strayd train`.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -53,7 +57,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let n_rows = table.rows.len();
     let payloads = table.payloads();
     let decode = file_decode(table.format());
-    let resolved = features::resolve(&table.wishes(wishes)?, &decode, &payloads)?;
+    let stride = payloads.len().div_ceil(SCHEMA_ROWS).max(1);
+    let sample: Vec<Vec<u8>> = payloads.iter().step_by(stride).cloned().collect();
+    let resolved = features::resolve(&table.wishes(wishes)?, &decode, &sample)?;
     let schema = resolved.schema;
     let schema = Arc::new(if config.schema.missing_indicator { schema.with_missing_indicator() } else { schema });
     let rows = rows_of(&schema, &decode, &payloads)?;
