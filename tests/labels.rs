@@ -13,7 +13,7 @@ use strayd::config::{Config, RawConfig};
 use strayd::history::{Head, TableHistory};
 use strayd::model::Model;
 use strayd::pipeline::trainer::{Ticked, Trainer};
-use strayd::preprocess::Schema;
+use strayd::preprocess::{Schema, Wish};
 use strayd::record::RecordId;
 use strayd::registry::{self, Directory, Registry, load_labelled};
 use strayd::shutdown::Shutdown;
@@ -124,7 +124,7 @@ fn a_running_trainer_takes_up_labels_and_new_latents_get_none_of_old_ones() {
     let mut raw = RawConfig::default();
     raw.input.topic = "t".into();
     raw.decode.format = strayd::decode::Format::Packed;
-    raw.schema.features = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+    raw.schema.features = ["a", "b", "c", "d", "e"].map(Wish::auto).to_vec();
     (raw.history.rows_min, raw.training.enabled) = (600, false);
     let config = Config::check(raw).expect("the configuration is right");
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Serialize, Serializer};
 
 use super::progress_bar;
-use super::table::Table;
+use super::table::{Table, texts_of_schema};
 use crate::model::{Model, Workspace, artifact, interchange};
-use crate::preprocess::Schema;
+use crate::preprocess::{Kind, Schema};
+use crate::record::Value;
 use crate::sink::anomaly::ActiveLatents;
 
 /// Rows that are encoded at a time.
@@ -50,7 +51,7 @@ enum Format {
     Csv,
     /// {"row": 0, "latents": [[number, activation], …]}, the active latents only; {"row": 0, "features": {…}}
     Jsonl,
-    /// NumPy's archive, with the array `latents` or `recons`
+    /// NumPy's archive, with the array `latents` or `recons`; categories have no place in it
     Npz,
 }
 
@@ -58,11 +59,14 @@ enum Format {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let format = options.format();
     let model = artifact::load(&options.model)?;
-    let table = Table::read(&options.file, options.label.as_deref())?;
-    model.check_schema(&Schema::new(table.names.iter().cloned())?).with_context(|| {
+    let table = Table::read(&options.file, options.label.as_deref(), &texts_of_schema(&model.schema))?;
+    table.check(&model).with_context(|| {
         format!("{} does not have the features of {}", options.file.display(), options.model.display())
     })?;
-    let raw = Array2::from_shape_vec((table.rows.len(), table.names.len()), table.rows.concat())?;
+    if format == Format::Npz && options.reconstruct {
+        check_numbers(&model.schema)?;
+    }
+    let raw = table.values(&model.schema)?;
     let bar = progress_bar(raw.nrows() as u64, "encoding");
     let mut out: Box<dyn Write> = match &options.out {
         Some(path) => Box::new(File::create(path).with_context(|| format!("--out {}", path.display()))?),
@@ -76,7 +80,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Format::Jsonl => encoded.jsonl(&mut out, &bar)?,
         Format::Npz => {
             let mut all = Array2::zeros((0, encoded.n_columns()));
-            encoded.each(&bar, &mut |_, rows| Ok(all.append(Axis(0), rows)?))?;
+            encoded.each(&bar, &mut |_, workspace| {
+                if !options.reconstruct {
+                    return Ok(all.append(Axis(0), workspace.latents())?);
+                }
+                let rows = (0..workspace.n_rows()).flat_map(|row| model.expected(workspace, row));
+                let rows = rows.map(|value| number(&value)).collect();
+                Ok(all
+                    .append(Axis(0), Array2::from_shape_vec((workspace.n_rows(), model.n_features()), rows)?.view())?)
+            })?;
             let name = if options.reconstruct { "recons" } else { "latents" };
             out.write_all(&interchange::matrix_as_npz(name, all.view())?)?;
         }
@@ -95,8 +107,34 @@ impl Options {
     }
 }
 
-/// Called with the number of a chunk's first row and the chunk, `[rows, n_latents]` or `[rows, n_features]`.
-type OnRows<'a> = &'a mut dyn FnMut(usize, ArrayView2<'_, f32>) -> anyhow::Result<()>;
+/// Refuses features that are no numbers.
+fn check_numbers(schema: &Schema) -> anyhow::Result<()> {
+    let category = schema.features().iter().find(|feature| matches!(feature.kind, Kind::Categorical { .. }));
+    category.map_or(Ok(()), |feature| {
+        bail!("feature `{}` is categorical, and an npz archive holds numbers: use csv or jsonl", feature.name)
+    })
+}
+
+/// A value as a number; a category has none.
+fn number(value: &Value) -> f32 {
+    match value {
+        Value::Number(number) => *number,
+        Value::Boolean(yes) => f32::from(u8::from(*yes)),
+        Value::Text(_) => f32::NAN,
+    }
+}
+
+/// A value as a cell.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Number(number) => number.to_string(),
+        Value::Boolean(yes) => yes.to_string(),
+        Value::Text(text) => text.clone(),
+    }
+}
+
+/// Called with the number of a chunk's first row, and what the model made of the chunk.
+type OnRows<'a> = &'a mut dyn FnMut(usize, &Workspace) -> anyhow::Result<()>;
 
 /// The rows of a file as a model sees them.
 struct Encoded<'a> {
@@ -115,12 +153,7 @@ impl Encoded<'_> {
         let mut first = 0;
         for chunk in self.raw.axis_chunks_iter(Axis(0), CHUNK) {
             self.model.score(chunk, &mut workspace);
-            if self.reconstruct {
-                let expected = (0..chunk.nrows()).flat_map(|row| self.model.expected(&workspace, row)).collect();
-                take(first, Array2::from_shape_vec((chunk.nrows(), self.n_columns()), expected)?.view())?;
-            } else {
-                take(first, workspace.latents())?;
-            }
+            take(first, &workspace)?;
             first += chunk.nrows();
             bar.inc(chunk.nrows() as u64);
         }
@@ -134,21 +167,30 @@ impl Encoded<'_> {
         } else {
             writer.write_record((0..self.n_columns()).map(|i| format!("latent_{i}")))?;
         }
-        self.each(bar, &mut |_, rows| {
-            let mut rows = rows.rows().into_iter();
-            rows.try_for_each(|row| writer.write_record(row.iter().map(f32::to_string))).map_err(io_error)
+        self.each(bar, &mut |_, workspace| {
+            for row in 0..workspace.n_rows() {
+                let cells: Vec<String> = if self.reconstruct {
+                    self.model.expected(workspace, row).iter().map(cell).collect()
+                } else {
+                    workspace.latents_of(row).iter().map(f32::to_string).collect()
+                };
+                writer.write_record(cells).map_err(io_error)?;
+            }
+            Ok(())
         })?;
         Ok(writer.flush()?)
     }
 
     fn jsonl(&self, out: &mut impl Write, bar: &indicatif::ProgressBar) -> anyhow::Result<()> {
-        self.each(bar, &mut |first, rows| {
-            for (i, values) in rows.rows().into_iter().enumerate() {
+        self.each(bar, &mut |first, workspace| {
+            for i in 0..workspace.n_rows() {
                 let line = if self.reconstruct {
-                    let features = Some(Named { schema: &self.model.schema, values });
+                    let features =
+                        Some(Named { schema: &self.model.schema, values: self.model.expected(workspace, i) });
                     Line { row: first + i, latents: None, features }
                 } else {
-                    Line { row: first + i, latents: Some(ActiveLatents(values)), features: None }
+                    let latents = Some(ActiveLatents(workspace.latents_of(i)));
+                    Line { row: first + i, latents, features: None }
                 };
                 // Not to_writer: a broken pipe must stay an I/O error, which is no failure.
                 writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -182,11 +224,11 @@ struct Line<'a> {
 /// Values `[n_features]`, written as an object with the features' names.
 struct Named<'a> {
     schema: &'a Schema,
-    values: ArrayView1<'a, f32>,
+    values: Vec<Value>,
 }
 
 impl Serialize for Named<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.schema.names().zip(self.values))
+        serializer.collect_map(self.schema.names().zip(&self.values))
     }
 }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::local::Local;
-use super::table::Table;
+use super::table::{Table, texts_of_wishes};
 use super::{ConfigOptions, progress_bar};
 use crate::pipeline::trainer::Ticked;
 use crate::sink::Channel;
@@ -99,7 +99,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         config.overrides.push(("training.enabled".into(), "false".into()));
     }
     let config = config.load_for_file()?;
-    let table = Table::read(&options.file, Some(&options.label))?;
+    let texts = texts_of_wishes(&config.schema.features);
+    let table = Table::read(&options.file, Some(&options.label), &texts)?;
     let n_rows = table.rows.len();
     let warmup = options.warmup.unwrap_or((n_rows / 10).clamp(256, 2048)).min(n_rows / 2);
     let (history, rows) = split(&table, options.protocol, warmup)?;

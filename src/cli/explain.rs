@@ -7,16 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
-use super::table::Table;
+use super::table::{Table, texts_of_schema};
 use super::{ConfigOptions, file_config};
 use crate::app;
 use crate::batch::{Batch, Carried};
 use crate::config::Config;
 use crate::decode;
 use crate::history::{History, Range, TopicHistory};
-use crate::model::Model;
+use crate::model::{Model, features};
 use crate::pipeline::publish::Publisher;
-use crate::preprocess::Schema;
 use crate::record::RecordId;
 use crate::registry::load_labelled;
 use crate::sink::{Channel, MemorySink, Sink};
@@ -69,11 +68,11 @@ type Found = (Config, RecordId, Vec<u8>, i64);
 
 fn of_file(options: &Options, row: usize, model: &Model) -> anyhow::Result<Found> {
     let file = options.file.as_ref().ok_or_else(|| anyhow!("--row wants a file"))?;
-    let table = Table::read(file, options.label.as_deref())?;
-    model.check_schema(&Schema::new(table.names.iter().cloned())?)?;
+    let table = Table::read(file, options.label.as_deref(), &texts_of_schema(&model.schema))?;
+    table.check(model)?;
     let payload = table.payloads().into_iter().nth(row);
     let payload = payload.with_context(|| format!("--row {row}: {} has {} rows", file.display(), table.rows.len()))?;
-    let mut raw = file_config(&options.config.load_for_file()?);
+    let mut raw = file_config(&options.config.load_for_file()?, table.format());
     raw.input.topic = file.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
     Ok((Config::check(raw)?, RecordId { partition: 0, offset: row as i64 }, payload, 0))
 }
@@ -109,9 +108,8 @@ fn record_of(
     time_ms: i64,
     payload: &[u8],
 ) -> anyhow::Result<String> {
-    let names: Vec<String> = model.schema.names().map(str::to_owned).collect();
-    let mut decoder = decode::build(&config.decode, &names);
-    let mut batch = Batch::new(1, names.len());
+    let mut decoder = decode::build(&config.decode, &features::fields(&model.schema));
+    let mut batch = Batch::new(1, model.n_features());
     let decoded = decoder.decode(payload, batch.slot())?;
     let carried = Carried { passthrough: decoder.passthrough(), ..Carried::default() };
     batch.push(id, decoded.time_ms.unwrap_or(time_ms), carried);
@@ -130,9 +128,14 @@ fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Re
     let score = &record["score"];
     writeln!(out, "score {} of the threshold, p = {}", text(&score["ratio"]), score["p_value"])?;
     writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "feature", "actual", "expected", "residual", "share")?;
+    let word = |value: &serde_json::Value| match value {
+        serde_json::Value::String(word) => word.clone(),
+        serde_json::Value::Bool(value) => value.to_string(),
+        number => text(number),
+    };
     for feature in record["features"].as_array().into_iter().flatten() {
         let name = feature["name"].as_str().unwrap_or_default();
-        let [actual, expected] = [text(&feature["actual"]), text(&feature["expected"])];
+        let [actual, expected] = [word(&feature["actual"]), word(&feature["expected"])];
         let sigma = feature["residual_z"].as_f64().unwrap_or_default();
         let share = 100.0 * feature["contribution"].as_f64().unwrap_or_default();
         writeln!(out, "{name:<28} {actual:>12} {expected:>12} {sigma:>7.1} σ {share:>5.1} %")?;

@@ -69,13 +69,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         );
     };
     let foreign = read(options).with_context(|| path.to_string())?;
-    let table = Table::read(data, options.label.as_deref())?;
+    let table = Table::read(data, options.label.as_deref(), &[])?;
     let n_inputs = foreign.autoencoder.shape().n_inputs;
     if table.names.len() != n_inputs {
         bail!("{}: it has {} features, the weights of {path} take {n_inputs}", data.display(), table.names.len());
     }
     let raw = Array2::from_shape_vec((table.rows.len(), n_inputs), table.rows.concat())?;
     let schema = Schema::new(table.names.iter().cloned())?;
+    table.check_kinds(&schema).with_context(|| format!("{}: what is imported takes numbers", data.display()))?;
     let preprocessor = preprocessor_of(&foreign, &schema, &raw)
         .with_context(|| format!("{} and {path} do not go together", data.display()))?;
     let folded = foreign.scaling.as_ref().map_or(options.raw_inputs, |scaling| scaling.folded);
@@ -111,7 +112,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// The scaler that came along, if it is one of these features; else one fitted on the rows `[rows, n_features]`.
 fn preprocessor_of(foreign: &Foreign, schema: &Schema, raw: &Array2<f32>) -> anyhow::Result<Preprocessor> {
-    let Some(scaling) = &foreign.scaling else { return Ok(Preprocessor::fit(raw.view())) };
+    let Some(scaling) = &foreign.scaling else { return Ok(Preprocessor::fit(schema, raw.view(), raw.view())) };
     let scaled = Schema::new(scaling.features.iter().map(|feature| feature.name.clone()))?;
     if let Some((at, (scaled, given))) =
         scaled.names().zip(schema.names()).enumerate().find(|(_, (scaled, given))| scaled != given)

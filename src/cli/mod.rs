@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Problems, RawConfig, Sources};
+use crate::decode::{self, Format};
 
 /// Exit code of a configuration that is wrong (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
@@ -152,12 +153,14 @@ fn progress_bar(n: u64, what: &'static str) -> indicatif::ProgressBar {
     indicatif::ProgressBar::new(n).with_style(style).with_message(what)
 }
 
-/// Defaults under `raw` for a pipeline over a file.
-fn file_config(config: &Config) -> RawConfig {
-    let mut raw: RawConfig = (**config).clone();
-    raw.decode = crate::decode::Config { format: crate::decode::Format::Packed, ..raw.decode };
-    raw.decode.payload_bytes_max = usize::MAX;
-    raw
+/// Defaults under `raw` for a pipeline over a file of payloads in `format`.
+fn file_config(config: &Config, format: Format) -> RawConfig {
+    RawConfig { decode: file_decode(format), ..(**config).clone() }
+}
+
+/// How the rows of a file are decoded: each is a vector and nothing else.
+fn file_decode(format: Format) -> decode::Config {
+    decode::Config { format, payload_bytes_max: usize::MAX, ..decode::Config::default() }
 }
 
 #[cfg(test)]

@@ -193,9 +193,10 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
     autoencoder.k = cfg.k;
     let tail = tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
     let (shape, block) = (autoencoder.shape(), cfg.strayd);
-    let n = block.schema.n_features();
+    let n = block.preprocessor.n_inputs();
     let consistent = (shape.n_inputs, shape.n_latents) == (cfg.d_in, cfg.d_sae)
-        && (n, n) == (block.preprocessor.n_features(), shape.n_inputs)
+        && block.preprocessor.fits(&block.schema)
+        && n == shape.n_inputs
         && (block.cards.residual_scale.len(), block.admission.variance.len()) == (n, n)
         && block.cards.latents.len() == shape.n_latents
         && block.schema.fingerprint() == manifest.schema_fingerprint;

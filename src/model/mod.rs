@@ -4,6 +4,7 @@
 //! another model's calibration. Only `artifact.rs` touches files; nothing here knows threads or the clock.
 
 pub mod artifact;
+pub mod features;
 pub mod interchange;
 
 mod bundle;

@@ -15,8 +15,8 @@ use thiserror::Error;
 
 use super::Shared;
 use crate::history::{self, Bound, History};
-use crate::model::Model;
-use crate::preprocess::Schema;
+use crate::model::{Model, features};
+use crate::preprocess::Wish;
 use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
@@ -67,8 +67,10 @@ pub struct Settings {
     pub model: train::Config,
     /// How the history is sampled.
     pub history: history::Config,
-    /// Configured feature names; empty: learnt from the history.
-    pub features: Vec<String>,
+    /// Configured features; empty: learnt from the history.
+    pub features: Vec<Wish>,
+    /// Whether every feature gets an input that says whether its value is missing.
+    pub missing_indicator: bool,
 }
 
 /// Why the trainer ends. What the world fails at is tried again instead.
@@ -206,11 +208,8 @@ impl Trainer {
             return Ok(None);
         }
         let model = self.registry.load(version)?;
-        if !self.settings.features.is_empty() {
-            let configured = Schema::new(self.settings.features.iter().cloned())?;
-            if let Some(difference) = model.schema.difference(&configured) {
-                return Err(TrainerError::Schema { version, difference });
-            }
+        if let Some(difference) = self.difference(&model) {
+            return Err(TrainerError::Schema { version, difference });
         }
         let result = if used.is_some() { "switched" } else { "restored" };
         self.admission = Admission::default();
@@ -238,6 +237,16 @@ impl Trainer {
             (Err(reason), _) => tracing::warn!(reason, "labels of latents can't be read; the last ones stay"),
             (Ok(_), None) => {}
         }
+    }
+
+    /// Where a stored model is not as configured.
+    fn difference(&self, model: &Model) -> Option<String> {
+        let wished = self.settings.missing_indicator;
+        let has = model.schema.missing_indicator();
+        let wishes = Some(&self.settings.features).filter(|wishes| !wishes.is_empty());
+        let of_features = wishes.and_then(|wishes| features::difference(&model.schema, wishes));
+        of_features
+            .or((has != wished).then(|| format!("its schema.missing_indicator is {has}, configured is {wished}")))
     }
 
     /// A topic with a long history has had its youth already.

@@ -83,6 +83,8 @@ pub struct HeldOut<'a> {
     pub x: ArrayView2<'a, f32>,
     /// 1 observed, 0 missing, `[rows, n_inputs]`.
     pub mask: ArrayView2<'a, f32>,
+    /// Weight of each input, `[n_inputs]`: the inputs of one feature share 1.
+    pub weights: &'a [f32],
     /// Reconstructions, `[rows, n_inputs]`.
     pub recons: ArrayView2<'a, f32>,
     /// Latents, `[rows, n_latents]`.
@@ -182,28 +184,28 @@ impl Cards {
 }
 
 /// (SSE with f_i set to 0 − SSE) / total SS of each latent: −f_i = 0 leaves the residual r + f_i·d_i, so the sum grows by
-/// 2·f_i·r·d_i + f_i²·|d_i|², over observed inputs.
+/// 2·f_i·r·d_i + f_i²·|d_i|², over observed inputs by their weights.
 fn importance(rows: &HeldOut<'_>, residuals: &Array2<f32>) -> Vec<f64> {
-    let observed = residuals * &rows.mask;
-    let along = observed.dot(&rows.w_dec.t());
-    let lengths = rows.mask.dot(&rows.w_dec.mapv(|d| d * d).t());
+    let weights = &rows.mask * &ArrayView1::from(rows.weights);
+    let along = (residuals * &weights).dot(&rows.w_dec.t());
+    let lengths = weights.dot(&rows.w_dec.mapv(|d| d * d).t());
     let growth = |i: usize| -> f64 {
         let column = rows.latents.column(i);
         let terms = column.iter().zip(along.column(i)).zip(lengths.column(i));
         terms.map(|((f, along), length)| f64::from(*f) * f64::from(2.0 * along + f * length)).sum()
     };
-    let total = squares(rows.x, rows.mask);
+    let total = squares(rows.x, rows.mask, rows.weights);
     (0..rows.w_dec.nrows()).map(|i| if total > 0.0 { growth(i) / total } else { 0.0 }).collect()
 }
 
-/// Σ (x − column mean)² over observed values.
-fn squares(x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>) -> f64 {
-    let column = |(x, mask): (ArrayView1<'_, f32>, ArrayView1<'_, f32>)| -> f64 {
+/// Σ (x − column mean)² over observed values, by their weights.
+fn squares(x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>, weights: &[f32]) -> f64 {
+    let column = |((x, mask), weight): ((ArrayView1<'_, f32>, ArrayView1<'_, f32>), &f32)| -> f64 {
         let observed = || x.iter().zip(mask).filter(|(_, m)| **m > 0.0).map(|(x, _)| f64::from(*x));
         let mean = observed().sum::<f64>() / observed().count().max(1) as f64;
-        observed().map(|x| (x - mean).powi(2)).sum()
+        f64::from(*weight) * observed().map(|x| (x - mean).powi(2)).sum::<f64>()
     };
-    x.columns().into_iter().zip(mask.columns()).map(column).sum()
+    x.columns().into_iter().zip(mask.columns()).zip(weights).map(column).sum()
 }
 
 /// Share of the row's square in its three largest loadings; 0 for a row of zeros.
@@ -275,6 +277,7 @@ mod tests {
             w_dec: w_dec.view(),
             x: x.view(),
             mask: mask.view(),
+            weights: &[1.0; 2],
             recons: recons.view(),
             latents: array![[0.5, 3.0], [0.75, 0.0]].view(),
             ids: &[place(7), place(9)],

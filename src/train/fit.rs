@@ -59,7 +59,10 @@ pub fn fit(
     let steps = config.steps_for(n_rows);
     let settle = (steps / 4).max(1);
     let steps_total = config.trial_steps + 2 * steps + SETTLE_ROUNDS * settle;
-    let mut course = Course { rows, held: &held, config, seed, steps_done: 0, steps_total, progress };
+    let of_shares: Vec<usize> = (0..n_rows).filter(|&i| usable[i] && !held[i]).collect();
+    let all = rows.values.select(Axis(0), &of_shares);
+    let mut course =
+        Course { schema: &schema, all, rows, held: &held, config, seed, steps_done: 0, steps_total, progress };
 
     let trial = course.pass(Stage::Trial, config.trial_steps, &usable, None)?;
     let kept = drop_worst(&trial.log_scores(rows), &usable, config.drop_share);
@@ -97,7 +100,8 @@ impl Pass {
         for chunk in rows.values.axis_chunks_iter(Axis(0), CHUNK) {
             let rows = Standardised::new(&self.preprocessor, chunk);
             self.autoencoder.forward(rows.x.view(), rows.mask.view(), &mut forward);
-            mean_squared_residuals(rows.x.view(), forward.recons(), rows.mask.view(), &mut raw);
+            let weights = self.preprocessor.column_weights();
+            mean_squared_residuals(rows.x.view(), forward.recons(), rows.mask.view(), weights, &mut raw);
             scores.extend(raw.iter().map(|raw| Calibration::log(*raw)));
         }
         scores
@@ -106,6 +110,9 @@ impl Pass {
 
 /// The passes of one fit over the same rows.
 struct Course<'a> {
+    schema: &'a Schema,
+    /// Usable raw rows that are not held out, `[rows, n_features]`: what shares are taken from.
+    all: Array2<f32>,
     rows: &'a Rows,
     held: &'a [bool],
     config: &'a Config,
@@ -136,7 +143,7 @@ impl Course<'_> {
                 (last.preprocessor, last.autoencoder, standardised)
             }
             None => {
-                let preprocessor = Preprocessor::fit(raw.view());
+                let preprocessor = Preprocessor::fit(self.schema, raw.view(), self.all.view());
                 let standardised = Standardised::new(&preprocessor, raw.view());
                 let stride = train.len().div_ceil(MEDIAN_ROWS);
                 let b_dec = geometric_median(standardised.x.slice(s![..;stride, ..]));

@@ -16,9 +16,8 @@ use super::picture::{Dot, Map, Picture, png, svg};
 use super::tsne::{ITERATIONS, POINTS_MAX, tsne};
 use super::{Common, Which};
 use crate::cli::progress_bar;
-use crate::cli::table::Table;
+use crate::cli::table::{Table, texts_of_schema};
 use crate::model::{Model, Workspace};
-use crate::preprocess::Schema;
 use crate::threshold;
 
 /// Latents whose names are written on the map, the most important first.
@@ -119,12 +118,11 @@ struct Scored {
 impl Scored {
     /// Scores at most [`POINTS_MAX`] rows of a file, evenly spread, that are sufficiently observed.
     fn read(model: &Model, path: &Path, label: Option<&str>) -> anyhow::Result<Self> {
-        let table = Table::read(path, label)?;
-        model.check_schema(&Schema::new(table.names.iter().cloned())?)?;
+        let table = Table::read(path, label, &texts_of_schema(&model.schema))?;
+        table.check(model)?;
         let stride = table.rows.len().div_ceil(POINTS_MAX).max(1);
         let chosen: Vec<usize> = (0..table.rows.len()).step_by(stride).collect();
-        let cells = chosen.iter().flat_map(|&row| table.rows[row].iter().copied()).collect();
-        let values = Array2::from_shape_vec((chosen.len(), table.names.len()), cells)?;
+        let values = table.values(&model.schema)?.select(Axis(0), &chosen);
         let mut workspace = Workspace::new();
         model.score(values.view(), &mut workspace);
         let scored: Vec<usize> = (0..chosen.len()).filter(|&i| !workspace.raw()[i].is_nan()).collect();

@@ -106,7 +106,7 @@ fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
     line("calibrated", format!("on {} scores, median {:.4}", calibration.tail.sorted().len(), calibration.raw(0.0)))?;
     let n_labels = model.cards.latents.iter().filter(|card| card.label.is_some()).count();
     line("labels", format!("{n_labels} of {} latents", shape.n_latents))?;
-    let features: Vec<&str> = model.schema.names().collect();
+    let features: Vec<String> = model.schema.features().iter().map(ToString::to_string).collect();
     line("features", format!("{} ({})", features.len(), features.join(", ")))
 }
 

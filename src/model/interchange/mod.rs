@@ -18,7 +18,7 @@ pub use npz::matrix_as_npz;
 
 use super::artifact::File;
 use super::bundle::Model;
-use crate::preprocess::{CLIP, Kind as FeatureKind, Preprocessor, Scaler};
+use crate::preprocess::{CLIP, Feature, Kind as FeatureKind, Preprocessor, Scaler};
 use crate::sae::{Autoencoder, Kind};
 
 /// Name of the scaler beside the weights.
@@ -125,11 +125,18 @@ impl Foreign {
 
 impl Scaling {
     fn of(model: &Model) -> Result<Self, InterchangeError> {
-        let feature = |(feature, scaler): (&crate::preprocess::Feature, &Scaler)| match feature.kind {
+        let feature = |(feature, scaler): (&Feature, &Scaler)| match feature.kind {
             FeatureKind::Numeric => {
                 Ok(ScaledFeature { name: feature.name.clone(), mean: scaler.mean, std: scaler.std })
             }
+            _ => refuse(format!(
+                "feature {feature}: other tools have no word for how it becomes inputs; only models of numeric features \
+                 are exported"
+            )),
         };
+        if model.schema.missing_indicator() {
+            return refuse("the model has inputs for missing values, which other tools have no word for");
+        }
         let pairs = model.schema.features().iter().zip(model.preprocessor.scalers());
         Ok(Self { clip: CLIP, folded: false, features: pairs.map(feature).collect::<Result<_, _>>()? })
     }
