@@ -7,48 +7,95 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::sae::{Autoencoder, Kind};
+use crate::sae::{Activation, Autoencoder, Kind, Layer, Shape};
 use crate::threshold::Tail;
 
-/// `W_enc b_enc W_dec b_dec since_fired`.
+/// `W_enc b_enc W_dec b_dec since_fired`, then what only some forms have: `threshold`, `topk_threshold`, and weight and
+/// bias of `hidden.{l}`.
+///
+/// Other tools know `batchtopk` as `jumprelu` with one threshold for all latents, so it is written as that, too.
 pub(super) fn write_weights(model: &Autoencoder<f32>, since_fired: &[u64]) -> Vec<u8> {
     let f32s = |values: &mut dyn Iterator<Item = &f32>| values.flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let shape = model.shape();
     let (d, m) = (shape.n_inputs, shape.n_latents);
-    write(&[
-        ("W_enc", Dtype::F32, vec![d, m], f32s(&mut model.w_enc.iter())),
-        ("b_enc", Dtype::F32, vec![m], f32s(&mut model.b_enc.iter())),
-        ("W_dec", Dtype::F32, vec![m, d], f32s(&mut model.w_dec.iter())),
-        ("b_dec", Dtype::F32, vec![d], f32s(&mut model.b_dec.iter())),
-        ("since_fired", Dtype::U64, vec![m], since_fired.iter().flat_map(|v| v.to_le_bytes()).collect()),
-    ])
+    let named = |name: &str, shape: Vec<usize>, values| (name.to_owned(), Dtype::F32, shape, values);
+    let mut tensors = vec![
+        named("W_enc", vec![model.w_enc.nrows(), m], f32s(&mut model.w_enc.iter())),
+        named("b_enc", vec![m], f32s(&mut model.b_enc.iter())),
+        named("W_dec", vec![m, d], f32s(&mut model.w_dec.iter())),
+        named("b_dec", vec![d], f32s(&mut model.b_dec.iter())),
+    ];
+    let counters = since_fired.iter().flat_map(|v| v.to_le_bytes()).collect();
+    tensors.push(("since_fired".to_owned(), Dtype::U64, vec![m], counters));
+    if model.kind == Kind::Jumprelu {
+        tensors.push(named("threshold", vec![m], f32s(&mut model.threshold.iter())));
+    }
+    if model.kind == Kind::Batchtopk {
+        let threshold = model.topk_threshold;
+        tensors.push(named("threshold", vec![m], f32s(&mut vec![threshold as f32; m].iter())));
+        tensors.push(("topk_threshold".to_owned(), Dtype::F64, vec![], threshold.to_le_bytes().to_vec()));
+    }
+    for (l, layer) in model.hidden.iter().enumerate() {
+        let (before, units) = layer.weight.dim();
+        tensors.push(named(&format!("hidden.{l}.weight"), vec![before, units], f32s(&mut layer.weight.iter())));
+        tensors.push(named(&format!("hidden.{l}.bias"), vec![units], f32s(&mut layer.bias.iter())));
+    }
+    write(&tensors)
 }
 
 /// The calibration's standardised scores as `z`, f64.
 pub(super) fn write_calibration(tail: &Tail) -> Vec<u8> {
     let bytes = tail.sorted().iter().flat_map(|z| z.to_le_bytes()).collect();
-    write(&[("z", Dtype::F64, vec![tail.sorted().len()], bytes)])
+    write(&[("z".to_owned(), Dtype::F64, vec![tail.sorted().len()], bytes)])
 }
 
 /// The weights, with k still 0, and the firing counters; an error says what is wrong.
-pub(super) fn read_weights(bytes: &[u8], kind: Kind) -> Result<(Autoencoder<f32>, Vec<u64>), String> {
+pub(super) fn read_weights(
+    bytes: &[u8],
+    kind: Kind,
+    activation: Activation,
+) -> Result<(Autoencoder<f32>, Vec<u64>), String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-    let (b_dec, d) = f32s(&tensors, "b_dec", None)?;
-    let (b_enc, m) = f32s(&tensors, "b_enc", None)?;
-    let (w_enc, _) = f32s(&tensors, "W_enc", Some((d, m)))?;
-    let (w_dec, _) = f32s(&tensors, "W_dec", Some((m, d)))?;
-    let matrix = |values, shape| Array2::from_shape_vec(shape, values).map_err(|e| e.to_string());
-    let autoencoder = Autoencoder {
-        kind,
-        k: 0,
-        w_enc: matrix(w_enc, (d, m))?,
-        b_enc: Array1::from(b_enc),
-        w_dec: matrix(w_dec, (m, d))?,
-        b_dec: Array1::from(b_dec),
+    let (b_dec, n_inputs) = f32s(&tensors, "b_dec", None)?;
+    let (b_enc, n_latents) = f32s(&tensors, "b_enc", None)?;
+    let matrix = |name: &str, shape| {
+        let (values, _) = f32s(&tensors, name, Some(shape))?;
+        Array2::from_shape_vec(shape, values).map_err(|e| e.to_string())
     };
+    let mut hidden = Vec::new();
+    let mut n_before = n_inputs;
+    while tensors.tensor(&format!("hidden.{}.weight", hidden.len())).is_ok() {
+        let l = hidden.len();
+        let (bias, n_units) = f32s(&tensors, &format!("hidden.{l}.bias"), None)?;
+        let weight = matrix(&format!("hidden.{l}.weight"), (n_before, n_units))?;
+        hidden.push(Layer { weight, bias: Array1::from(bias) });
+        n_before = n_units;
+    }
+    let mut autoencoder = Autoencoder {
+        activation,
+        hidden,
+        w_enc: matrix("W_enc", (n_before, n_latents))?,
+        b_enc: Array1::from(b_enc),
+        w_dec: matrix("W_dec", (n_latents, n_inputs))?,
+        b_dec: Array1::from(b_dec),
+        ..Autoencoder::zeros(kind, Shape { n_inputs, n_latents, k: 0 })
+    };
+    if kind == Kind::Jumprelu {
+        let (threshold, n) = f32s(&tensors, "threshold", None)?;
+        if n != n_latents || threshold.iter().any(|theta| *theta <= 0.0) {
+            return Err("threshold has another length or is not above 0".into());
+        }
+        autoencoder.threshold = Array1::from(threshold);
+    }
+    if kind == Kind::Batchtopk {
+        let scalar = tensor(&tensors, "topk_threshold", Dtype::F64)?;
+        let threshold = words(scalar.data()).map(f64::from_le_bytes).next().filter(|value| value.is_finite());
+        autoencoder.topk_threshold = threshold.ok_or("topk_threshold is not a finite number")?;
+    }
     let since_fired = tensor(&tensors, "since_fired", Dtype::U64)?;
     let since_fired: Vec<u64> = words(since_fired.data()).map(u64::from_le_bytes).collect();
-    if since_fired.len() == m { Ok((autoencoder, since_fired)) } else { Err("since_fired has another length".into()) }
+    let fits = since_fired.len() == n_latents;
+    if fits { Ok((autoencoder, since_fired)) } else { Err("since_fired has another length".into()) }
 }
 
 /// The calibration's standardised scores.
@@ -57,9 +104,9 @@ pub(super) fn read_calibration(bytes: &[u8]) -> Result<Vec<f64>, String> {
     Ok(words(tensor(&tensors, "z", Dtype::F64)?.data()).map(f64::from_le_bytes).collect())
 }
 
-fn write(tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+fn write(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes were made for this shape"))
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes were made for this shape"))
     });
     safetensors::serialize(views, None).expect("names are unique and sizes agree")
 }
