@@ -239,7 +239,8 @@ fn reference(test: &str, prefix: &str) -> Vec<Fixture> {
     let found = fixtures(&std::env::var_os("STRAYD_FIXTURES").map_or(beside, PathBuf::from), prefix);
     if found.is_empty() {
         // Past the test harness, which keeps what print macros write.
-        writeln!(std::io::stderr(), "SKIPPED {test}: no {prefix}*.safetensors; set STRAYD_FIXTURES").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED {test}: no {prefix}*.safetensors; set STRAYD_FIXTURES").unwrap();
     }
     found
 }
