@@ -191,8 +191,9 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
     }
     let malformed = |name: &str, reason: String| ArtifactError::Malformed { name: name.to_owned(), reason };
     let cfg: Cfg = serde_json::from_slice(bytes(CFG)?).map_err(|e| malformed(CFG, e.to_string()))?;
-    let (mut autoencoder, since_fired) = tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind, cfg.strayd.activation)
-        .map_err(|reason| malformed(TENSORS, reason))?;
+    let (mut autoencoder, since_fired) =
+        tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind).map_err(|reason| malformed(TENSORS, reason))?;
+    autoencoder.activation = cfg.strayd.activation;
     autoencoder.k = cfg.k;
     let tail = tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
     let (shape, block) = (autoencoder.shape(), cfg.strayd);
