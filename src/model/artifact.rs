@@ -17,12 +17,12 @@ use super::bundle::{AdmissionScale, Model};
 use super::lineage::Lineage;
 use super::tensors;
 use crate::preprocess::{Preprocessor, Schema};
-use crate::sae::Kind;
+use crate::sae::{Activation, Kind};
 use crate::score::Cards;
 use crate::threshold::{Calibration, Tail};
 
 /// Format of the files; a reader refuses another major and accepts any minor.
-const FORMAT: (u32, u32) = (1, 0);
+const FORMAT: (u32, u32) = (1, 1);
 const MANIFEST: &str = "manifest.json";
 const TENSORS: &str = "model.safetensors";
 const CFG: &str = "cfg.json";
@@ -138,6 +138,9 @@ struct Cfg {
 #[derive(Serialize, Deserialize)]
 struct Block {
     kind: Kind,
+    /// Of hidden layers and of the code of `dense`; absent before 1.1.
+    #[serde(default)]
+    activation: Activation,
     schema: Schema,
     preprocessor: Preprocessor,
     location: f64,
@@ -190,6 +193,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
     let cfg: Cfg = serde_json::from_slice(bytes(CFG)?).map_err(|e| malformed(CFG, e.to_string()))?;
     let (mut autoencoder, since_fired) =
         tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind).map_err(|reason| malformed(TENSORS, reason))?;
+    autoencoder.activation = cfg.strayd.activation;
     autoencoder.k = cfg.k;
     let tail = tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
     let (shape, block) = (autoencoder.shape(), cfg.strayd);
@@ -282,11 +286,21 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, ArtifactError> {
     serde_json::from_slice(bytes).map_err(malformed)
 }
 
+/// SAELens' name of the form that scores alike, or ours where it has none.
+fn architecture(kind: Kind) -> &'static str {
+    match kind {
+        Kind::SatTopk | Kind::Topk => "topk",
+        Kind::Batchtopk | Kind::Jumprelu => "jumprelu",
+        Kind::Relu => "standard",
+        Kind::Sigmoid | Kind::Dense | Kind::Pca => kind.as_str(),
+    }
+}
+
 /// Every file but the manifest.
 fn contents(model: &Model) -> Vec<File> {
     let shape = model.autoencoder.shape();
     let cfg = Cfg {
-        architecture: "topk".to_owned(),
+        architecture: architecture(model.autoencoder.kind).to_owned(),
         d_in: shape.n_inputs,
         d_sae: shape.n_latents,
         k: shape.k,
@@ -295,6 +309,7 @@ fn contents(model: &Model) -> Vec<File> {
         normalize_activations: "none".to_owned(),
         strayd: Block {
             kind: model.autoencoder.kind,
+            activation: model.autoencoder.activation,
             schema: Schema::clone(&model.schema),
             preprocessor: model.preprocessor.clone(),
             location: model.calibration.location,

@@ -7,34 +7,58 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::sae::{Autoencoder, Kind};
+use crate::sae::{Autoencoder, Kind, Layer, Shape};
 use crate::threshold::Tail;
 
 /// Name, type, shape and bytes of one tensor.
 pub(super) type Named<'a> = (&'a str, Dtype, Vec<usize>, Vec<u8>);
 
-/// `W_enc b_enc W_dec b_dec since_fired`.
+/// `W_enc b_enc W_dec b_dec since_fired`, then what only some forms have: `threshold`, `topk_threshold`, and weight and
+/// bias of `hidden.{l}`.
 pub(super) fn write_weights(model: &Autoencoder<f32>, since_fired: &[u64]) -> Vec<u8> {
     let bytes = since_fired.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let mut tensors = plain(model);
+    let names: Vec<[String; 2]> = (0..model.hidden.len()).map(hidden_names).collect();
+    let mut tensors: Vec<Named<'_>> = plain(model);
     tensors.push(("since_fired", Dtype::U64, vec![since_fired.len()], bytes));
+    if model.kind == Kind::Batchtopk {
+        tensors.push(("topk_threshold", Dtype::F64, vec![], model.topk_threshold.to_le_bytes().to_vec()));
+    }
+    for (layer, [weight, bias]) in model.hidden.iter().zip(&names) {
+        let (n_before, n_units) = layer.weight.dim();
+        tensors.push(named(weight, vec![n_before, n_units], layer.weight.iter()));
+        tensors.push(named(bias, vec![n_units], layer.bias.iter()));
+    }
     write(&tensors)
 }
 
-/// `W_enc b_enc W_dec b_dec`.
+/// `W_enc b_enc W_dec b_dec`, and `threshold` where there is one: all that a model without hidden layers computes by.
 pub(super) fn write_plain(model: &Autoencoder<f32>) -> Vec<u8> {
     write(&plain(model))
 }
 
+/// Names of a hidden layer's weight and bias.
+pub(super) fn hidden_names(layer: usize) -> [String; 2] {
+    ["weight", "bias"].map(|part| format!("hidden.{layer}.{part}"))
+}
+
+/// What other tools know, too: to them `batchtopk` is `jumprelu` with one threshold for all latents.
 fn plain(model: &Autoencoder<f32>) -> Vec<Named<'static>> {
     let shape = model.shape();
     let (d, m) = (shape.n_inputs, shape.n_latents);
-    vec![
-        named("W_enc", vec![d, m], model.w_enc.iter()),
+    let mut tensors = vec![
+        named("W_enc", vec![model.w_enc.nrows(), m], model.w_enc.iter()),
         named("b_enc", vec![m], model.b_enc.iter()),
         named("W_dec", vec![m, d], model.w_dec.iter()),
         named("b_dec", vec![d], model.b_dec.iter()),
-    ]
+    ];
+    match model.kind {
+        Kind::Jumprelu => tensors.push(named("threshold", vec![m], model.threshold.iter())),
+        Kind::Batchtopk => {
+            tensors.push(named("threshold", vec![m], vec![model.topk_threshold.max(0.0) as f32; m].iter()));
+        }
+        _ => {}
+    }
+    tensors
 }
 
 /// A tensor of f32, row-major.
@@ -51,6 +75,9 @@ pub(super) fn write_calibration(tail: &Tail) -> Vec<u8> {
 /// The weights, with k still 0, and the firing counters; an error says what is wrong.
 pub(super) fn read_weights(bytes: &[u8], kind: Kind) -> Result<(Autoencoder<f32>, Vec<u64>), String> {
     let autoencoder = read_plain(bytes, kind)?;
+    if autoencoder.threshold.iter().any(|theta| *theta <= 0.0) {
+        return Err("threshold is not above 0".into());
+    }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     let since_fired = tensor(&tensors, "since_fired", Dtype::U64)?;
     let since_fired: Vec<u64> = words(since_fired.data()).map(u64::from_le_bytes).collect();
@@ -62,22 +89,50 @@ pub(super) fn read_weights(bytes: &[u8], kind: Kind) -> Result<(Autoencoder<f32>
     }
 }
 
-/// The weights alone, with k still 0; an error says what is wrong.
+/// The weights alone, with k still 0 and the default activation; an error says what is wrong.
 pub(super) fn read_plain(bytes: &[u8], kind: Kind) -> Result<Autoencoder<f32>, String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-    let (b_dec, d) = f32s(&tensors, "b_dec", None)?;
-    let (b_enc, m) = f32s(&tensors, "b_enc", None)?;
-    let (w_enc, _) = f32s(&tensors, "W_enc", Some((d, m)))?;
-    let (w_dec, _) = f32s(&tensors, "W_dec", Some((m, d)))?;
-    let matrix = |values, shape| Array2::from_shape_vec(shape, values).map_err(|e| e.to_string());
-    Ok(Autoencoder {
-        kind,
-        k: 0,
-        w_enc: matrix(w_enc, (d, m))?,
+    let (b_dec, n_inputs) = f32s(&tensors, "b_dec", None)?;
+    let (b_enc, n_latents) = f32s(&tensors, "b_enc", None)?;
+    let matrix = |name: &str, shape| {
+        let (values, _) = f32s(&tensors, name, Some(shape))?;
+        Array2::from_shape_vec(shape, values).map_err(|e| e.to_string())
+    };
+    let mut hidden = Vec::new();
+    let mut n_before = n_inputs;
+    loop {
+        let [weight, bias] = hidden_names(hidden.len());
+        if tensors.tensor(&weight).is_err() {
+            break;
+        }
+        let (bias, n_units) = f32s(&tensors, &bias, None)?;
+        hidden.push(Layer { weight: matrix(&weight, (n_before, n_units))?, bias: Array1::from(bias) });
+        n_before = n_units;
+    }
+    let mut autoencoder = Autoencoder {
+        hidden,
+        w_enc: matrix("W_enc", (n_before, n_latents))?,
         b_enc: Array1::from(b_enc),
-        w_dec: matrix(w_dec, (m, d))?,
+        w_dec: matrix("W_dec", (n_latents, n_inputs))?,
         b_dec: Array1::from(b_dec),
-    })
+        ..Autoencoder::zeros(kind, Shape { n_inputs, n_latents, k: 0 })
+    };
+    if kind == Kind::Jumprelu {
+        let (threshold, n) = f32s(&tensors, "threshold", None)?;
+        if n != n_latents {
+            return Err("threshold has another length".into());
+        }
+        autoencoder.threshold = Array1::from(threshold);
+    }
+    if kind == Kind::Batchtopk {
+        // Files of other tools have but one threshold for each latent.
+        let exact = tensor(&tensors, "topk_threshold", Dtype::F64);
+        let of_others = || f32s(&tensors, "threshold", None).ok()?.0.first().copied().map(f64::from);
+        let threshold = exact.map_or_else(|_| of_others(), |t| words(t.data()).map(f64::from_le_bytes).next());
+        autoencoder.topk_threshold =
+            threshold.filter(|t| t.is_finite()).ok_or("topk_threshold is not a finite number")?;
+    }
+    Ok(autoencoder)
 }
 
 /// The calibration's standardised scores.

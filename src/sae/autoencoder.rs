@@ -1,13 +1,17 @@
-//! The weights of a sparse autoencoder and its forward pass over reused buffers.
+//! The weights of an autoencoder and its forward pass over reused buffers.
 //!
-//! MODEL 2.3: u = (x − b_dec)⊙m; a = u·W_enc + b_enc; f = act(a); x̂ = f·W_dec + b_dec. Tensor names and orientations
-//! are SAELens'. The forward pass allocates nothing once its buffers have seen the largest batch.
+//! MODEL 2.3: u = (x − b_dec)⊙m; h = hidden layers of u, if any; a = h·W_enc + b_enc; f = act(a); x̂ = f·W_dec + b_dec.
+//! Tensor names and orientations are SAELens'. The forward pass allocates nothing once its buffers have seen the largest
+//! batch.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Zip, s};
+use ndarray::{Array1, Array2, ArrayView2, Zip, s};
 
-use super::activation::Kind;
+use super::Kind;
 use super::config::Shape;
+use super::form::Stage;
+use super::gradient::Example;
+use super::layers::{Activation, Layer, Units};
 use super::real::Real;
 
 /// Weights and form of one autoencoder; immutable once it belongs to a model.
@@ -15,9 +19,13 @@ use super::real::Real;
 pub struct Autoencoder<F = f32> {
     /// Form of the latents.
     pub kind: Kind,
-    /// Active latents of a record.
+    /// Active latents of a record, or the number that is wanted.
     pub k: usize,
-    /// Encoder, `[n_inputs, n_latents]`.
+    /// Activation of the hidden layers, and of the code of `dense`.
+    pub activation: Activation,
+    /// Layers before the code, from the input on; none by default.
+    pub hidden: Vec<Layer<F>>,
+    /// Encoder, `[n_inputs or units of the last hidden layer, n_latents]`.
     pub w_enc: Array2<F>,
     /// Encoder bias, `[n_latents]`.
     pub b_enc: Array1<F>,
@@ -25,12 +33,18 @@ pub struct Autoencoder<F = f32> {
     pub w_dec: Array2<F>,
     /// Decoder bias, `[n_inputs]`; subtracted from the input too.
     pub b_dec: Array1<F>,
+    /// θ of `jumprelu`, `[n_latents]`, above 0; empty for the other forms.
+    pub threshold: Array1<F>,
+    /// What latents of `batchtopk` must exceed in scoring; 0 for the other forms.
+    pub topk_threshold: f64,
 }
 
 /// The buffers of a forward pass; every view has as many rows as the last batch.
 #[derive(Clone, Debug)]
 pub struct Forward<F = f32> {
     centred: Array2<F>,
+    hidden: Vec<Units<F>>,
+    pre: Array2<F>,
     latents: Array2<F>,
     recons: Array2<F>,
     n_rows: usize,
@@ -39,7 +53,7 @@ pub struct Forward<F = f32> {
 impl<F: Real> Default for Forward<F> {
     fn default() -> Self {
         let none = || Array2::zeros((0, 0));
-        Self { centred: none(), latents: none(), recons: none(), n_rows: 0 }
+        Self { centred: none(), hidden: Vec::new(), pre: none(), latents: none(), recons: none(), n_rows: 0 }
     }
 }
 
@@ -59,10 +73,29 @@ impl<F: Real> Forward<F> {
         self.recons.slice(s![..self.n_rows, ..])
     }
 
-    fn reserve(&mut self, n_rows: usize, shape: Shape) {
+    /// The pre-activations a of a training pass, `[rows, n_latents]`; meaningless where nothing needs them.
+    pub(super) fn pre(&self) -> ArrayView2<'_, F> {
+        self.pre.slice(s![..self.n_rows.min(self.pre.nrows()), ..])
+    }
+
+    /// The buffers of the hidden layers.
+    pub(super) fn hidden(&self) -> &[Units<F>] {
+        &self.hidden
+    }
+
+    /// What `layer` is fed with; past the last layer, what the code is.
+    pub(super) fn input_of(&self, layer: usize) -> ArrayView2<'_, F> {
+        layer.checked_sub(1).map_or_else(|| self.centred(), |before| self.hidden[before].out(self.n_rows))
+    }
+
+    fn reserve(&mut self, n_rows: usize, model: &Autoencoder<F>) {
+        let shape = model.shape();
         fit_buffer(&mut self.centred, n_rows, shape.n_inputs);
         fit_buffer(&mut self.latents, n_rows, shape.n_latents);
         fit_buffer(&mut self.recons, n_rows, shape.n_inputs);
+        if self.hidden.len() != model.hidden.len() {
+            self.hidden = model.hidden.iter().map(|_| Units::new()).collect();
+        }
         self.n_rows = n_rows;
     }
 }
@@ -75,9 +108,26 @@ pub(super) fn fit_buffer<F: Real>(buffer: &mut Array2<F>, n_rows: usize, n_colum
 }
 
 impl<F: Real> Autoencoder<F> {
+    /// An autoencoder of this form without hidden layers whose weights are all 0.
+    pub fn zeros(kind: Kind, shape: Shape) -> Self {
+        let Shape { n_inputs, n_latents, k } = shape;
+        Self {
+            kind,
+            k,
+            activation: Activation::default(),
+            hidden: Vec::new(),
+            w_enc: Array2::zeros((n_inputs, n_latents)),
+            b_enc: Array1::zeros(n_latents),
+            w_dec: Array2::zeros((n_latents, n_inputs)),
+            b_dec: Array1::zeros(n_inputs),
+            threshold: Array1::zeros(if kind == Kind::Jumprelu { n_latents } else { 0 }),
+            topk_threshold: 0.0,
+        }
+    }
+
     /// Sizes of the tensors.
     pub fn shape(&self) -> Shape {
-        let (n_inputs, n_latents) = self.w_enc.dim();
+        let (n_latents, n_inputs) = self.w_dec.dim();
         Shape { n_inputs, n_latents, k: self.k }
     }
 
@@ -85,28 +135,55 @@ impl<F: Real> Autoencoder<F> {
     ///
     /// Panics when the shapes don't agree.
     pub fn forward(&self, x: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, buffers: &mut Forward<F>) {
+        self.encode(x, mask, &[], buffers);
+        self.decode(Stage::Scoring, buffers);
+    }
+
+    /// The pass over a batch that is learnt from; keeps the pre-activations if `keep_pre`.
+    pub(super) fn forward_training(&self, batch: &Example<'_, F>, keep_pre: bool, buffers: &mut Forward<F>) {
+        self.encode(batch.x, batch.input_mask, batch.hidden_scale, buffers);
+        if keep_pre {
+            let (n_rows, n_latents) = (batch.x.nrows(), self.b_enc.len());
+            fit_buffer(&mut buffers.pre, n_rows, n_latents);
+            buffers.pre.slice_mut(s![..n_rows, ..]).assign(&buffers.latents.slice(s![..n_rows, ..]));
+        }
+        self.decode(Stage::Training, buffers);
+    }
+
+    /// Leaves the pre-activations where the latents will be.
+    fn encode(
+        &self,
+        x: ArrayView2<'_, F>,
+        mask: ArrayView2<'_, F>,
+        hidden_scale: &[Array2<F>],
+        buffers: &mut Forward<F>,
+    ) {
         let shape = self.shape();
         assert_eq!(x.ncols(), shape.n_inputs, "x must be [rows, n_inputs]");
-        buffers.reserve(x.nrows(), shape);
-        let rows = ..x.nrows();
-        let mut centred = buffers.centred.slice_mut(s![rows, ..]);
+        buffers.reserve(x.nrows(), self);
+        let rows = s![..x.nrows(), ..];
+        let mut centred = buffers.centred.slice_mut(rows);
         for ((mut u, x), mask) in centred.rows_mut().into_iter().zip(x.rows()).zip(mask.rows()) {
             Zip::from(&mut u).and(x).and(mask).and(&self.b_dec).for_each(|u, &x, &m, &b| *u = (x - b) * m);
         }
-        let mut latents = buffers.latents.slice_mut(s![rows, ..]);
+        for (l, layer) in self.hidden.iter().enumerate() {
+            let (before, from) = buffers.hidden.split_at_mut(l);
+            let input = before.last().map_or_else(|| buffers.centred.slice(rows), |units| units.out(x.nrows()));
+            from[0].forward(layer, self.activation, input, hidden_scale.get(l));
+        }
+        let code = buffers.hidden.last().map_or_else(|| buffers.centred.slice(rows), |units| units.out(x.nrows()));
+        let mut latents = buffers.latents.slice_mut(rows);
         latents.assign(&self.b_enc.view().broadcast((x.nrows(), shape.n_latents)).expect("b_enc is [n_latents]"));
-        general_mat_mul(F::one(), &centred, &self.w_enc, F::one(), &mut latents);
-        self.activate(&mut latents);
-        let mut recons = buffers.recons.slice_mut(s![rows, ..]);
-        recons.assign(&self.b_dec.view().broadcast(x.dim()).expect("b_dec is [n_inputs]"));
-        general_mat_mul(F::one(), &latents, &self.w_dec, F::one(), &mut recons);
+        general_mat_mul(F::one(), &code, &self.w_enc, F::one(), &mut latents);
     }
 
-    fn activate(&self, latents: &mut ArrayViewMut2<'_, F>) {
-        for row in latents.rows_mut() {
-            let row = row.into_slice().expect("a row of a standard-layout matrix is contiguous");
-            self.kind.activate(row, self.k);
-        }
+    fn decode(&self, stage: Stage, buffers: &mut Forward<F>) {
+        let rows = s![..buffers.n_rows, ..];
+        let mut latents = buffers.latents.slice_mut(rows);
+        self.kind.form().activate(self, &mut latents, stage);
+        let mut recons = buffers.recons.slice_mut(rows);
+        recons.assign(&self.b_dec);
+        general_mat_mul(F::one(), &latents, &self.w_dec, F::one(), &mut recons);
     }
 }
 
@@ -119,12 +196,10 @@ mod tests {
     /// Two inputs, two latents, identity weights.
     fn identity() -> Autoencoder<f64> {
         Autoencoder {
-            kind: Kind::Topk,
-            k: 1,
             w_enc: array![[1.0, 0.0], [0.0, 1.0]],
-            b_enc: array![0.0, 0.0],
             w_dec: array![[1.0, 0.0], [0.0, 1.0]],
             b_dec: array![1.0, 0.0],
+            ..Autoencoder::zeros(Kind::Topk, Shape { n_inputs: 2, n_latents: 2, k: 1 })
         }
     }
 
@@ -135,6 +210,16 @@ mod tests {
         identity().forward(array![[4.0, 2.0], [4.0, 2.0]].view(), mask.view(), &mut buffers);
         assert_eq!(buffers.latents(), array![[3.0, 0.0], [0.0, 2.0]], "the hidden input is not encoded");
         assert_eq!(buffers.recons(), array![[4.0, 0.0], [1.0, 2.0]]);
+    }
+
+    #[test]
+    fn a_hidden_layer_comes_before_the_code() {
+        let mut model = identity();
+        model.activation = Activation::Relu;
+        model.hidden = vec![Layer { weight: array![[2.0, 0.0], [0.0, -1.0]], bias: array![0.0, 0.5] }];
+        let mut buffers = Forward::default();
+        model.forward(array![[4.0, 2.0]].view(), array![[1.0, 1.0]].view(), &mut buffers);
+        assert_eq!(buffers.latents(), array![[6.0, 0.0]], "2·(4 − 1) and max(0.5 − 2, 0)");
     }
 
     #[test]

@@ -4,64 +4,131 @@
 
 use super::adam::Adam;
 use super::autoencoder::{Autoencoder, Forward};
-use super::config::DecoderNorm;
-use super::gradient::{Backward, Example, Gradient};
+use super::config::Method;
+use super::gradient::{Aim, Backward, Example, Gradient};
 use super::real::Real;
+
+/// Latents below this don't fire.
+const FIRES_ABOVE: f64 = 1e-6;
 
 /// A loss or gradient was not finite; the step was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("loss or gradient is not finite")]
 pub struct NotFinite;
 
-/// The state of a training: moments and buffers.
+/// How far one step goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Learning rate.
+    pub lr: f64,
+    /// Share of the L1 penalty that is in force, 0 to 1.
+    pub l1_share: f64,
+}
+
+/// The state of a training: moments, firing counters and buffers.
 #[derive(Clone, Debug)]
 pub struct Learner<F = f32> {
     adam: Adam<F>,
     gradient: Gradient<F>,
     forward: Forward<F>,
     backward: Backward<F>,
-    norm: DecoderNorm,
+    method: Method,
+    since_fired: Vec<u64>,
+    dead: Vec<bool>,
 }
 
 impl<F: Real> Learner<F> {
-    /// Starts with zero moments.
-    pub fn new(model: &Autoencoder<F>, norm: DecoderNorm) -> Self {
+    /// Starts with zero moments, and every latent as if it had just fired.
+    pub fn new(model: &Autoencoder<F>, method: Method) -> Self {
         Self {
             adam: Adam::new(model),
             gradient: Gradient::zeros(model),
             forward: Forward::default(),
             backward: Backward::default(),
-            norm,
+            method,
+            since_fired: vec![0; model.b_enc.len()],
+            dead: vec![false; model.b_enc.len()],
         }
     }
 
-    /// Loss and gradient at `batch`, without a step.
+    /// Goes on from these numbers of training rows since each latent fired, `[n_latents]`.
+    pub fn counting_from(mut self, since_fired: Vec<u64>) -> Self {
+        assert_eq!(since_fired.len(), self.since_fired.len(), "since_fired must be [n_latents]");
+        self.since_fired = since_fired;
+        self
+    }
+
+    /// Training rows since each latent fired, `[n_latents]`.
+    pub fn since_fired(&self) -> &[u64] {
+        &self.since_fired
+    }
+
+    /// The last pass over a batch.
+    pub fn forward(&self) -> &Forward<F> {
+        &self.forward
+    }
+
+    /// Loss and gradient at `batch` with all of every penalty, without a step.
     ///
     /// The loss is per observed value: for standardised rows about the share of variance not explained.
     pub fn gradient(&mut self, model: &Autoencoder<F>, batch: &Example<'_, F>) -> (f64, &Gradient<F>) {
-        model.forward(batch.x, batch.input_mask, &mut self.forward);
-        let loss = self.backward.run(model, batch, &self.forward, &mut self.gradient);
+        let loss = self.pass(model, batch, 1.0);
         (loss, &self.gradient)
     }
 
     /// Mean squared residual of each row of `batch`, `[rows]`, as the encoder sees it, without a step.
     pub fn row_losses(&mut self, model: &Autoencoder<F>, batch: &Example<'_, F>, losses: &mut Vec<f64>) {
-        model.forward(batch.x, batch.input_mask, &mut self.forward);
+        model.forward_training(batch, false, &mut self.forward);
         losses.clear();
         for ((recons, x), mask) in self.forward.recons().rows().into_iter().zip(batch.x.rows()).zip(batch.mask.rows()) {
-            let square = |((r, x), m): ((&F, &F), &F)| ((*r - *x) * *m).wide().powi(2);
-            let sum: f64 = recons.iter().zip(x).zip(mask).map(square).sum();
-            losses.push(sum / mask.sum().wide().max(1.0));
+            let columns = mask.iter().zip(batch.column_weight);
+            let (mut sum, mut weight) = (0.0, 0.0);
+            for ((&r, &x), (&m, &c)) in recons.iter().zip(x).zip(columns) {
+                sum += c.wide() * ((r - x) * m).wide().powi(2);
+                weight += (m * c).wide();
+            }
+            losses.push(sum / weight.max(1.0));
         }
     }
 
-    /// Takes one step of size `lr` and returns the loss before it.
+    /// Takes one step and returns the loss before it.
     ///
     /// # Errors
     /// When loss or gradient are not finite; the model is then unchanged.
-    pub fn step(&mut self, model: &mut Autoencoder<F>, batch: &Example<'_, F>, lr: f64) -> Result<f64, NotFinite> {
-        let (loss, _) = self.gradient(model, batch);
-        let taken = loss.is_finite() && self.adam.step(model, &mut self.gradient, lr, self.norm);
-        if taken { Ok(loss) } else { Err(NotFinite) }
+    pub fn step(&mut self, model: &mut Autoencoder<F>, batch: &Example<'_, F>, pace: Pace) -> Result<f64, NotFinite> {
+        let loss = self.pass(model, batch, pace.l1_share);
+        let taken = loss.is_finite() && self.adam.step(model, &mut self.gradient, pace.lr, &self.method);
+        if !taken {
+            return Err(NotFinite);
+        }
+        if model.kind.form::<F>().revives() {
+            self.count_firing(batch.sample_weight);
+        }
+        model.kind.form().learnt(model, self.forward.latents());
+        Ok(loss)
+    }
+
+    fn pass(&mut self, model: &Autoencoder<F>, batch: &Example<'_, F>, l1_share: f64) -> f64 {
+        let form = model.kind.form::<F>();
+        let revives = form.revives() && self.method.objective.aux > 0.0;
+        for (dead, since) in self.dead.iter_mut().zip(&self.since_fired) {
+            *dead = revives && *since >= self.method.objective.dead_rows;
+        }
+        model.forward_training(batch, revives || form.needs_pre(), &mut self.forward);
+        let Method { ref objective, tied, .. } = self.method;
+        let aim = Aim { objective, l1_share, tied, dead: &self.dead };
+        self.backward.run(model, batch, &self.forward, aim, &mut self.gradient)
+    }
+
+    /// Counts the rows that are learnt from; those of weight 0 are not.
+    fn count_firing(&mut self, sample_weight: &[F]) {
+        let fires = F::of(FIRES_ABOVE);
+        for (latents, weight) in self.forward.latents().rows().into_iter().zip(sample_weight) {
+            if *weight > F::zero() {
+                for (since, &f) in self.since_fired.iter_mut().zip(latents) {
+                    *since = if f > fires { 0 } else { *since + 1 };
+                }
+            }
+        }
     }
 }

@@ -14,6 +14,9 @@ pub trait Real: NdFloat {
 
     /// tanh of every entry of `row`, none of which is negative; 0 stays 0.
     fn saturate(row: &mut [Self]);
+
+    /// tanh of every entry of `row`.
+    fn squash(row: &mut [Self]);
 }
 
 impl Real for f32 {
@@ -30,6 +33,12 @@ impl Real for f32 {
             *a = tanh(*a);
         }
     }
+
+    fn squash(row: &mut [Self]) {
+        for a in row {
+            *a = tanh(a.abs()).copysign(*a);
+        }
+    }
 }
 
 impl Real for f64 {
@@ -43,6 +52,12 @@ impl Real for f64 {
 
     fn saturate(row: &mut [Self]) {
         for a in row.iter_mut().filter(|a| **a > 0.0) {
+            *a = a.tanh();
+        }
+    }
+
+    fn squash(row: &mut [Self]) {
+        for a in row {
             *a = a.tanh();
         }
     }

@@ -92,7 +92,7 @@ pub(super) fn calibrate(
     Fitted {
         cards: Cards::new(&HeldOut {
             names: &names,
-            w_enc: Some(autoencoder.w_enc.view()),
+            w_enc: autoencoder.hidden.is_empty().then(|| autoencoder.w_enc.view()),
             w_dec: autoencoder.w_dec.view(),
             x: x.view(),
             mask: mask.view(),

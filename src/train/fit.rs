@@ -8,16 +8,16 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::calibrate::{Standardised, calibrate, three_deviations};
 use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
-use super::learn::{Plan, learn, rng};
+use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError};
 use crate::preprocess::{Preprocessor, Schema};
-use crate::sae::{Autoencoder, Forward, geometric_median, tied};
+use crate::sae::{Autoencoder, Forward, start};
 use crate::score::mean_squared_residuals;
 use crate::threshold::Calibration;
 
@@ -27,8 +27,6 @@ pub(super) const ROWS_MIN: usize = 32;
 const SETTLE_ROUNDS: u64 = 3;
 /// Rows that are scored at a time.
 const CHUNK: usize = 1024;
-/// Rows that the start of b_dec is taken from.
-const MEDIAN_ROWS: usize = 4096;
 
 /// Fits a first model of `schema` on `rows`.
 ///
@@ -145,16 +143,18 @@ impl Course<'_> {
             None => {
                 let preprocessor = Preprocessor::fit(self.schema, raw.view(), self.all.view());
                 let standardised = Standardised::new(&preprocessor, raw.view());
-                let stride = train.len().div_ceil(MEDIAN_ROWS);
-                let b_dec = geometric_median(standardised.x.slice(s![..;stride, ..]));
-                let shape = self.config.sae.shape(preprocessor.n_inputs());
-                let autoencoder = tied(self.config.sae.kind, shape, b_dec, &mut rng);
+                let (x, mask) = (standardised.x.view(), standardised.mask.view());
+                let autoencoder = start(&self.config.sae, x, mask, &mut rng)?;
                 (preprocessor, autoencoder, standardised)
             }
         };
         let plan = Plan { stage, steps, steps_before: self.steps_done, steps_total: self.steps_total, lr, trim };
-        let pair = (standardised.x.view(), standardised.mask.view());
-        let loss = learn(&mut autoencoder, pair, &self.config.sae, plan, &mut rng, self.progress)?;
+        let training = TrainingRows {
+            x: standardised.x.view(),
+            mask: standardised.mask.view(),
+            column_weight: preprocessor.column_weights(),
+        };
+        let loss = learn(&mut autoencoder, training, &self.config.sae, plan, &mut rng, self.progress)?;
         self.steps_done += steps;
         Ok(Pass { preprocessor, autoencoder, loss })
     }

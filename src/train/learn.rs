@@ -1,7 +1,7 @@
 //! The steps of one training: batches in shuffled epochs, input masking, the course of the learning rate.
 //!
-//! MODEL 2.8: linear decay over the last 30 % of steps to 5 %. A step that is not finite is left out and halves the
-//! rate; the third gives up (MODEL 2.6). It neither scales rows nor chooses them.
+//! MODEL 2.8: by default linear decay over the last 30 % of steps to 5 %. A step that is not finite is left out and halves
+//! the rate; the third gives up (MODEL 2.6). It neither scales rows nor chooses them.
 
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::seq::SliceRandom;
@@ -9,8 +9,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::holdout::mix;
+use super::validation::Validation;
 use super::{OnProgress, Progress, Stage, TrainError};
-use crate::sae::{Autoencoder, Config, Example, Learner};
+use crate::sae::{Autoencoder, Config, Example, Kind, Learner, Method, Pace, StartError, pca};
 
 /// Steps that may be not finite before the training is given up.
 const NOT_FINITE_MAX: u32 = 3;
@@ -18,6 +19,26 @@ const NOT_FINITE_MAX: u32 = 3;
 const TRIM_FROM: u64 = 10;
 /// Steps between two reports of progress.
 const REPORT_EVERY: u64 = 10;
+/// Share of the steps over which the L1 penalty rises to its full weight (MODEL 2.4).
+const L1_WARMUP: f64 = 0.1;
+
+/// What is learnt from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TrainingRows<'a> {
+    /// Standardised values, `[rows, n_inputs]`.
+    pub x: ArrayView2<'a, f32>,
+    /// 1 observed, 0 missing, `[rows, n_inputs]`.
+    pub mask: ArrayView2<'a, f32>,
+    /// Weight of each input in the loss, `[n_inputs]`; empty: 1 each.
+    pub column_weight: &'a [f32],
+}
+
+impl TrainingRows<'_> {
+    /// The weights, written out.
+    pub(super) fn column_weights(&self) -> Vec<f32> {
+        if self.column_weight.is_empty() { vec![1.0; self.x.ncols()] } else { self.column_weight.to_vec() }
+    }
+}
 
 /// One training.
 #[derive(Clone, Copy, Debug)]
@@ -41,33 +62,39 @@ pub(super) fn rng(seed: u64, purpose: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(mix(mix(seed) ^ purpose))
 }
 
-/// Trains `model` on standardised rows `x` under `mask`, both `[rows, n_inputs]`; returns the last loss.
+/// Trains `model` on `rows`; returns the last loss.
 ///
 /// # Errors
 /// When the caller stops it or the loss is not finite three times.
 pub(super) fn learn(
     model: &mut Autoencoder<f32>,
-    (x, mask): (ArrayView2<'_, f32>, ArrayView2<'_, f32>),
+    rows: TrainingRows<'_>,
     config: &Config,
     plan: Plan,
     rng: &mut impl Rng,
     progress: OnProgress<'_>,
 ) -> Result<f64, TrainError> {
-    let n_rows = config.batch_rows.min(x.nrows());
-    let mut learner = Learner::new(model, config.decoder_norm);
-    let mut batches = Batches::new(x.nrows(), n_rows, x.ncols(), config.input_masking);
+    if model.kind == Kind::Pca {
+        return solve(model, rows, config, plan, progress);
+    }
+    let (order, mut validation) = Validation::split(&rows, config);
+    let n_rows = config.batch_rows.min(order.len());
+    let mut learner = Learner::new(model, method(config, order.len()));
+    let units: Vec<usize> = model.hidden.iter().map(|layer| layer.bias.len()).collect();
+    let mut batches = Batches::new(order, &rows, &units, config);
     let mut sample_weight = vec![1.0; n_rows];
     let mut losses = Vec::new();
     let (mut loss, mut scale, mut attempts) = (f64::NAN, 1.0, 0);
     for step in 0..plan.steps {
-        batches.next(x, mask, rng);
+        batches.next(rows, rng);
         if plan.trim > 0.0 && step >= TRIM_FROM {
             sample_weight.fill(1.0);
             learner.row_losses(model, &batches.example(&sample_weight), &mut losses);
             leave_out_worst(&losses, plan.trim, &mut sample_weight);
         }
         let batch = batches.example(&sample_weight);
-        match learner.step(model, &batch, scale * plan.rate(step)) {
+        let pace = Pace { lr: scale * plan.rate(step, config), l1_share: plan.warmth(step, L1_WARMUP) };
+        match learner.step(model, &batch, pace) {
             Ok(of_step) => loss = of_step,
             Err(_) => {
                 attempts += 1;
@@ -77,22 +104,76 @@ pub(super) fn learn(
                 }
             }
         }
-        let steps_done = plan.steps_before + step + 1;
-        if steps_done.is_multiple_of(REPORT_EVERY) || step + 1 == plan.steps {
-            let report = Progress { stage: plan.stage, steps_done, steps_total: plan.steps_total, loss };
-            if progress(report).is_break() {
-                return Err(TrainError::Stopped);
-            }
+        plan.report(step + 1, loss, progress)?;
+        if validation.as_mut().is_some_and(|judge| !judge.goes_on(step + 1, model, &mut learner)) {
+            break;
         }
+    }
+    if let Some(best) = validation.and_then(Validation::into_best) {
+        *model = best;
     }
     Ok(loss)
 }
 
+/// Computes principal components, which need no steps, and returns their loss.
+fn solve(
+    model: &mut Autoencoder<f32>,
+    rows: TrainingRows<'_>,
+    config: &Config,
+    plan: Plan,
+    progress: OnProgress<'_>,
+) -> Result<f64, TrainError> {
+    let failed = |error: ndarray_linalg::error::LinalgError| StartError::Components(error.to_string());
+    *model = pca(rows.x, rows.mask, config.pca_variance).map_err(failed)?;
+    let (sample_weight, column_weight) = (vec![1.0; rows.x.nrows()], rows.column_weights());
+    let (x, mask) = (rows.x, rows.mask);
+    let whole = Example {
+        x,
+        mask,
+        input_mask: mask,
+        sample_weight: &sample_weight,
+        column_weight: &column_weight,
+        hidden_scale: &[],
+    };
+    let mut losses = Vec::new();
+    Learner::new(model, config.method()).row_losses(model, &whole, &mut losses);
+    let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+    plan.report(plan.steps, loss, progress)?;
+    Ok(loss)
+}
+
+/// How the learner works on `n_rows`: a latent is not dead before it has had an epoch to fire.
+fn method(config: &Config, n_rows: usize) -> Method {
+    let mut method = config.method();
+    method.objective.dead_rows = method.objective.dead_rows.max(n_rows as u64);
+    method
+}
+
 impl Plan {
-    /// Learning rate of a step: constant, then linear to 5 % over the last 30 %.
-    fn rate(&self, step: u64) -> f64 {
+    /// Learning rate of a step: rises, is constant, and falls linearly to the floor.
+    fn rate(&self, step: u64, config: &Config) -> f64 {
         let left = 1.0 - step as f64 / self.steps as f64;
-        self.lr * (left / 0.3).clamp(0.05, 1.0)
+        let falling = if config.lr_decay > 0.0 { left / config.lr_decay } else { 1.0 };
+        self.lr * falling.clamp(config.lr_floor, 1.0) * self.warmth(step, config.lr_warmup)
+    }
+
+    /// How much of what is warmed up over the first `share` of the steps is in force, above 0 to 1.
+    fn warmth(&self, step: u64, share: f64) -> f64 {
+        let n_steps = share * self.steps as f64;
+        if n_steps > 0.0 { ((step + 1) as f64 / n_steps).min(1.0) } else { 1.0 }
+    }
+
+    /// Tells the caller after every tenth step and the last.
+    fn report(&self, steps_done: u64, loss: f64, progress: OnProgress<'_>) -> Result<(), TrainError> {
+        let last = steps_done == self.steps;
+        let steps_done = self.steps_before + steps_done;
+        if steps_done.is_multiple_of(REPORT_EVERY) || last {
+            let report = Progress { stage: self.stage, steps_done, steps_total: self.steps_total, loss };
+            if progress(report).is_break() {
+                return Err(TrainError::Stopped);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,23 +194,46 @@ struct Batches {
     x: Array2<f32>,
     mask: Array2<f32>,
     input_mask: Array2<f32>,
+    column_weight: Vec<f32>,
     /// An input is hidden when 32 random bits are below this.
     hidden_below: u32,
+    /// Dropout of each hidden layer, `[rows, n_units]`; no layers when there is none.
+    hidden_scale: Vec<Array2<f32>>,
+    dropout: f64,
 }
 
 impl Batches {
-    fn new(n_total: usize, n_rows: usize, n_inputs: usize, masking: f64) -> Self {
-        let zeros = || Array2::zeros((n_rows, n_inputs));
-        let hidden_below = (masking * f64::from(u32::MAX)) as u32;
-        let order: Vec<usize> = (0..n_total).collect();
-        Self { at: order.len(), order, x: zeros(), mask: zeros(), input_mask: zeros(), hidden_below }
+    /// Batches of the rows in `order`; `units` are the sizes of the hidden layers.
+    fn new(order: Vec<usize>, rows: &TrainingRows<'_>, units: &[usize], config: &Config) -> Self {
+        let n_rows = config.batch_rows.min(order.len());
+        let zeros = |n_columns: usize| Array2::zeros((n_rows, n_columns));
+        let n_inputs = rows.x.ncols();
+        let dropped = if config.dropout > 0.0 { units } else { &[] };
+        Self {
+            at: order.len(),
+            order,
+            x: zeros(n_inputs),
+            mask: zeros(n_inputs),
+            input_mask: zeros(n_inputs),
+            column_weight: rows.column_weights(),
+            hidden_below: (config.input_masking * f64::from(u32::MAX)) as u32,
+            hidden_scale: dropped.iter().map(|n_units| zeros(*n_units)).collect(),
+            dropout: config.dropout,
+        }
     }
 
     fn example<'a>(&'a self, sample_weight: &'a [f32]) -> Example<'a, f32> {
-        Example { x: self.x.view(), mask: self.mask.view(), input_mask: self.input_mask.view(), sample_weight }
+        Example {
+            x: self.x.view(),
+            mask: self.mask.view(),
+            input_mask: self.input_mask.view(),
+            sample_weight,
+            column_weight: &self.column_weight,
+            hidden_scale: &self.hidden_scale,
+        }
     }
 
-    fn next(&mut self, x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>, rng: &mut impl Rng) {
+    fn next(&mut self, rows: TrainingRows<'_>, rng: &mut impl Rng) {
         for row in 0..self.x.nrows() {
             if self.at == self.order.len() {
                 self.order.shuffle(rng);
@@ -137,12 +241,16 @@ impl Batches {
             }
             let from = self.order[self.at];
             self.at += 1;
-            self.x.row_mut(row).assign(&x.index_axis(Axis(0), from));
-            self.mask.row_mut(row).assign(&mask.index_axis(Axis(0), from));
+            self.x.row_mut(row).assign(&rows.x.index_axis(Axis(0), from));
+            self.mask.row_mut(row).assign(&rows.mask.index_axis(Axis(0), from));
         }
         let hidden_below = self.hidden_below;
         self.input_mask.zip_mut_with(&self.mask, |input, &m| {
             *input = if rng.next_u32() < hidden_below { 0.0 } else { m };
         });
+        let kept = 1.0 - self.dropout;
+        for scale in &mut self.hidden_scale {
+            scale.mapv_inplace(|_| if rng.random_bool(kept) { (1.0 / kept) as f32 } else { 0.0 });
+        }
     }
 }

@@ -15,6 +15,7 @@ mod holdout;
 mod learn;
 mod round;
 mod schedule;
+mod validation;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub use schedule::Schedule;
 use crate::model::{AdmissionScale, Lineage, Model, artifact};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
-use crate::sae::Autoencoder;
+use crate::sae::{self, Autoencoder};
 use crate::score::Cards;
 use crate::threshold::Calibration;
 
@@ -160,6 +161,9 @@ pub enum TrainError {
         /// Features of the schema.
         expected: usize,
     },
+    /// There is nothing to start from.
+    #[error(transparent)]
+    Start(#[from] sae::StartError),
     /// The caller stopped it.
     #[error("training was stopped")]
     Stopped,

@@ -11,7 +11,7 @@ use super::calibrate::{Standardised, calibrate};
 use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
-use super::learn::{Plan, learn, rng};
+use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError, episodes};
 use crate::model::Model;
 
@@ -52,10 +52,14 @@ pub fn refit(
     let mut autoencoder = champion.autoencoder.clone();
     let steps = config.round_steps;
     let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr, trim: 0.0 };
-    let pair = (standardised.x.view(), standardised.mask.view());
+    let training = TrainingRows {
+        x: standardised.x.view(),
+        mask: standardised.mask.view(),
+        column_weight: champion.preprocessor.column_weights(),
+    };
     let mut recorder = Recorder::default();
     let mut rng = rng(seed, champion.version.wrapping_add(16));
-    let loss = learn(&mut autoencoder, pair, &config.sae, plan, &mut rng, &mut |report| {
+    let loss = learn(&mut autoencoder, training, &config.sae, plan, &mut rng, &mut |report| {
         recorder.hear(&report);
         progress(report)
     })?;

@@ -187,17 +187,31 @@ fn checked_k(k: usize, autoencoder: &Autoencoder<f32>) -> Result<usize, Intercha
 }
 
 /// Refuses to call an activation by another's name, unless it is wished.
-fn must_be_topk(kind: Kind, format: &str, force: bool) -> Result<(), InterchangeError> {
-    match kind {
+fn must_be_topk(autoencoder: &Autoencoder<f32>, format: &str, force: bool) -> Result<(), InterchangeError> {
+    must_be_flat(autoencoder, format)?;
+    match autoencoder.kind {
         Kind::Topk => Ok(()),
         Kind::SatTopk if force => Ok(()),
         Kind::SatTopk => refuse(format!(
             "the model is {}: its latents go through tanh, which {format} has no name for; as its `topk` they would be \
              other numbers. Export npz or onnx, train with model.sae.kind = \"topk\", or take --force if what reads the \
              weights applies tanh itself",
-            kind.as_str()
+            autoencoder.kind.as_str()
         )),
+        kind => no_name(kind, format),
     }
+}
+
+/// Refuses hidden layers, which only npz and ONNX have a place for.
+fn must_be_flat(autoencoder: &Autoencoder<f32>, format: &str) -> Result<(), InterchangeError> {
+    match autoencoder.hidden.len() {
+        0 => Ok(()),
+        n => refuse(format!("the model has {n} hidden layers, which {format} has no place for; export npz or onnx")),
+    }
+}
+
+fn no_name<T>(kind: Kind, format: &str) -> Result<T, InterchangeError> {
+    refuse(format!("the model is {}, which {format} has no name for; export npz or onnx", kind.as_str()))
 }
 
 fn json(name: &str, value: &impl Serialize) -> File {

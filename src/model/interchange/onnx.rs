@@ -10,7 +10,7 @@ use prost::Message;
 use super::Scaling;
 use super::proto::*;
 use crate::model::bundle::Model;
-use crate::sae::Kind;
+use crate::sae::{Activation, Autoencoder, Kind, LEAK};
 use crate::score::OBSERVED_MIN;
 
 const OPSET: i64 = 17;
@@ -22,7 +22,7 @@ pub(super) fn write(model: &Model, scaling: &Scaling) -> Vec<u8> {
     let mut graph = Graph::default();
     constants(&mut graph, model, scaling);
     standardise(&mut graph);
-    encode(&mut graph, model.autoencoder.kind);
+    encode(&mut graph, &model.autoencoder);
     decode(&mut graph);
     score(&mut graph);
     let shape = model.autoencoder.shape();
@@ -104,7 +104,8 @@ impl NodeProto {
 
 fn constants(graph: &mut Graph, model: &Model, scaling: &Scaling) {
     let autoencoder = &model.autoencoder;
-    let (d, m) = autoencoder.w_enc.dim();
+    let (m, d) = autoencoder.w_dec.dim();
+    let n_code = autoencoder.w_enc.nrows();
     let of = |part: fn(&super::ScaledFeature) -> f64| scaling.features.iter().map(part).collect::<Vec<f64>>();
     graph.doubles("mean", &[d], &of(|feature| feature.mean));
     graph.doubles("std", &[d], &of(|feature| feature.std));
@@ -112,11 +113,22 @@ fn constants(graph: &mut Graph, model: &Model, scaling: &Scaling) {
     graph.doubles("clip_high", &[], &[scaling.clip]);
     graph.doubles("raw_low", &[], &[f64::from(f32::MIN)]);
     graph.doubles("raw_high", &[], &[f64::from(f32::MAX)]);
-    graph.floats("W_enc", &[d, m], &autoencoder.w_enc);
+    graph.floats("W_enc", &[n_code, m], &autoencoder.w_enc);
     graph.floats("b_enc", &[m], &autoencoder.b_enc);
     graph.floats("W_dec", &[m, d], &autoencoder.w_dec);
     graph.floats("b_dec", &[d], &autoencoder.b_dec);
-    graph.int("k", autoencoder.k as i64);
+    for (l, layer) in autoencoder.hidden.iter().enumerate() {
+        let (n_before, n_units) = layer.weight.dim();
+        graph.floats(&format!("W_{l}"), &[n_before, n_units], &layer.weight);
+        graph.floats(&format!("b_{l}"), &[n_units], &layer.bias);
+    }
+    match autoencoder.kind {
+        Kind::SatTopk | Kind::Topk => graph.int("k", autoencoder.k as i64),
+        Kind::Batchtopk => graph.floats("threshold", &[], &[autoencoder.topk_threshold.max(0.0) as f32]),
+        Kind::Jumprelu => graph.floats("threshold", &[m], &autoencoder.threshold),
+        Kind::Relu | Kind::Sigmoid | Kind::Dense | Kind::Pca => {}
+    }
+    graph.floats("leak", &[], &[LEAK as f32]);
     graph.int("last_axis", -1);
     graph.floats("zero", &[], &[0.0]);
     graph.floats("nan", &[], &[f32::NAN]);
@@ -140,25 +152,66 @@ fn standardise(graph: &mut Graph) {
 }
 
 /// Latents of (z − b_dec)·mask.
-fn encode(graph: &mut Graph, kind: Kind) {
+fn encode(graph: &mut Graph, autoencoder: &Autoencoder<f32>) {
     graph.node("Sub", &["z", "b_dec"], "centred");
     graph.node("Mul", &["centred", "mask"], "u");
-    graph.node("MatMul", &["u", "W_enc"], "projected");
+    let mut code = "u".to_owned();
+    for l in 0..autoencoder.hidden.len() {
+        let [projected, a, h] = ["projected", "a", "h"].map(|name| format!("{name}_{l}"));
+        graph.node("MatMul", &[&code, &format!("W_{l}")], &projected);
+        graph.node("Add", &[&projected, &format!("b_{l}")], &a);
+        activate(graph, autoencoder.activation, &a, &h);
+        code = h;
+    }
+    graph.node("MatMul", &[&code, "W_enc"], "projected");
     graph.node("Add", &["projected", "b_enc"], "a");
+    match autoencoder.kind {
+        Kind::Topk => largest(graph, "largest"),
+        Kind::SatTopk => largest(graph, "saturated"),
+        Kind::Relu => activate(graph, Activation::Relu, "a", "latents"),
+        Kind::Batchtopk | Kind::Jumprelu => {
+            graph.node("Greater", &["a", "threshold"], "fires");
+            graph.node("Where", &["fires", "a", "zero"], "latents");
+        }
+        Kind::Sigmoid => activate(graph, Activation::Sigmoid, "a", "latents"),
+        Kind::Dense => activate(graph, autoencoder.activation, "a", "latents"),
+        Kind::Pca => {
+            graph.node("Identity", &["a"], "latents");
+        }
+    }
+}
+
+/// The k largest of relu(a) in place, the rest 0; through tanh where `kept` is `saturated`.
+fn largest(graph: &mut Graph, kept: &str) {
     graph.node("Relu", &["a"], "positive");
     let largest = graph.node("TopK", &["positive", "k"], "largest");
     largest.output.push("which".to_owned());
     largest.with("axis", -1).with("largest", 1).with("sorted", 0);
-    let kept = match kind {
-        Kind::Topk => "largest",
-        Kind::SatTopk => {
-            graph.node("Tanh", &["largest"], "saturated");
-            "saturated"
-        }
-    };
+    if kept == "saturated" {
+        graph.node("Tanh", &["largest"], "saturated");
+    }
     graph.node("Shape", &["positive"], "latents_shape");
     graph.node("ConstantOfShape", &["latents_shape"], "none");
     graph.node("ScatterElements", &["none", "which", kept], "latents").with("axis", -1);
+}
+
+/// The activation of a hidden layer or of a dense code.
+fn activate(graph: &mut Graph, activation: Activation, from: &str, to: &str) {
+    match activation {
+        Activation::Relu => graph.node("Relu", &[from], to),
+        Activation::LeakyRelu => {
+            let leaked = format!("{to}_leaked");
+            graph.node("Mul", &[from, "leak"], &leaked);
+            graph.node("Max", &[from, &leaked], to)
+        }
+        Activation::Tanh => graph.node("Tanh", &[from], to),
+        Activation::Silu => {
+            let gate = format!("{to}_gate");
+            graph.node("Sigmoid", &[from], &gate);
+            graph.node("Mul", &[from, &gate], to)
+        }
+        Activation::Sigmoid => graph.node("Sigmoid", &[from], to),
+    };
 }
 
 /// The reconstruction, standardised and in raw units.

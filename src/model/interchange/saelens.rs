@@ -1,4 +1,7 @@
-//! SAELens 6: `sae_weights.safetensors` with `W_enc b_enc W_dec b_dec`, and `cfg.json`.
+//! SAELens 6: `sae_weights.safetensors` with `W_enc b_enc W_dec b_dec`, `threshold` for jumprelu, and `cfg.json`.
+//!
+//! Ours as theirs: topk is `topk`, relu `standard`, jumprelu `jumprelu`, and batchtopk `jumprelu` with one threshold for all
+//! latents, which is how it scores.
 //!
 //! Follows `SAE.save_model` and `SAE.load_from_disk` of sae_lens 6: a reader dispatches on `architecture`, drops fields it
 //! doesn't know (so `strayd` may stand there), and takes a `cfg.json` without `metadata.sae_lens_version` for one of the
@@ -8,12 +11,18 @@ use ndarray::Axis;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{File, Foreign, InterchangeError, SCALER, Scaling, file, must_be_topk, refuse, scaling};
+use super::{
+    File, Foreign, InterchangeError, SCALER, Scaling, checked_k, file, must_be_flat, must_be_topk, no_name, refuse,
+    scaling,
+};
 use crate::model::tensors;
-use crate::sae::{Autoencoder, Kind};
+use crate::sae::{Autoencoder, Config, Kind, Shape};
 
 const WEIGHTS: &str = "sae_weights.safetensors";
 const CFG: &str = "cfg.json";
+const TOPK: &str = "topk";
+const JUMPRELU: &str = "jumprelu";
+const STANDARD: &str = "standard";
 /// The release whose form of `cfg.json` this is.
 const SAELENS_VERSION: &str = "6.18.0";
 
@@ -22,27 +31,39 @@ pub(super) fn write(
     scaling: &Scaling,
     force: bool,
 ) -> Result<Vec<File>, InterchangeError> {
-    must_be_topk(autoencoder.kind, "SAELens", force)?;
     let shape = autoencoder.shape();
-    let cfg = json!({
-        "architecture": "topk",
+    let architecture = architecture(autoencoder, force)?;
+    let mut cfg = json!({
+        "architecture": architecture,
         "d_in": shape.n_inputs,
         "d_sae": shape.n_latents,
-        "k": shape.k,
-        "rescale_acts_by_decoder_norm": false,
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": true,
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": {"sae_lens_version": SAELENS_VERSION, "model_name": "strayd", "hook_name": "features"},
-        "strayd": {"kind": autoencoder.kind, "folded_scaler": scaling.folded},
+        "strayd": {"kind": autoencoder.kind, "k": shape.k, "folded_scaler": scaling.folded},
     });
+    if architecture == TOPK {
+        cfg["k"] = shape.k.into();
+        cfg["rescale_acts_by_decoder_norm"] = false.into();
+    }
     Ok(vec![
         super::json(CFG, &cfg),
         File { name: WEIGHTS.into(), bytes: tensors::write_plain(autoencoder) },
         super::json(SCALER, scaling),
     ])
+}
+
+/// SAELens' name of what the model computes.
+fn architecture(autoencoder: &Autoencoder<f32>, force: bool) -> Result<&'static str, InterchangeError> {
+    match autoencoder.kind {
+        Kind::Topk | Kind::SatTopk => must_be_topk(autoencoder, "SAELens", force).map(|()| TOPK),
+        Kind::Jumprelu | Kind::Batchtopk => must_be_flat(autoencoder, "SAELens").map(|()| JUMPRELU),
+        Kind::Relu => must_be_flat(autoencoder, "SAELens").map(|()| STANDARD),
+        kind @ (Kind::Sigmoid | Kind::Dense | Kind::Pca) => no_name(kind, "SAELens"),
+    }
 }
 
 /// The fields of `cfg.json` that decide what is computed.
@@ -53,6 +74,9 @@ struct Cfg {
     /// Where releases before 6 kept k.
     #[serde(default)]
     activation_fn_kwargs: Value,
+    /// What releases before 6 called topk: an activation of the standard architecture.
+    #[serde(alias = "activation_fn_str")]
+    activation_fn: Option<String>,
     #[serde(default = "yes")]
     apply_b_dec_to_input: bool,
     #[serde(default)]
@@ -64,6 +88,7 @@ struct Cfg {
 #[derive(Deserialize)]
 struct Block {
     kind: Kind,
+    k: Option<usize>,
 }
 
 fn yes() -> bool {
@@ -72,25 +97,40 @@ fn yes() -> bool {
 
 pub(super) fn read(files: &[File]) -> Result<Foreign, InterchangeError> {
     let cfg: Cfg = serde_json::from_slice(file(files, CFG)?).or_else(|e| refuse(format!("{CFG}: {e}")))?;
-    if cfg.architecture != "topk" {
-        return refuse(format!(
-            "{CFG}: architecture `{}` is not known to this strayd, which reads topk",
-            cfg.architecture
-        ));
-    }
+    let activation_fn = cfg.activation_fn.as_deref().unwrap_or("relu");
+    let (plain, ours): (_, &[Kind]) = match (cfg.architecture.as_str(), activation_fn) {
+        (TOPK, _) | (STANDARD, TOPK) => (Kind::Topk, &[Kind::Topk, Kind::SatTopk]),
+        (STANDARD, "relu") => (Kind::Relu, &[Kind::Relu]),
+        (JUMPRELU, _) => (Kind::Jumprelu, &[Kind::Jumprelu, Kind::Batchtopk]),
+        (STANDARD, other) => {
+            return refuse(format!(
+                "{CFG}: activation_fn `{other}` is not known to this strayd, which reads relu and topk"
+            ));
+        }
+        (other, _) => {
+            return refuse(format!(
+                "{CFG}: architecture `{other}` is not known to this strayd, which reads topk, jumprelu and standard"
+            ));
+        }
+    };
+    // The block refines what the architecture says; it can't contradict it.
+    let kind = cfg.strayd.as_ref().map(|block| block.kind).filter(|kind| ours.contains(kind)).unwrap_or(plain);
     if let Some(normalize) = cfg.normalize_activations.as_deref().filter(|normalize| *normalize != "none") {
         return refuse(format!(
             "{CFG}: normalize_activations is `{normalize}`, which strayd does not compute; fold it into the weights with \
              SAELens first (fold_activation_norm_scaling_factor)"
         ));
     }
-    let kind = cfg.strayd.map_or(Kind::Topk, |block| block.kind);
-    let k = cfg.k.or_else(|| cfg.activation_fn_kwargs["k"].as_u64().map(|k| k as usize));
-    let Some(k) = k else { return refuse(format!("{CFG}: there is no k")) };
     let mut autoencoder =
         tensors::read_plain(file(files, WEIGHTS)?, kind).or_else(|why| refuse(format!("{WEIGHTS}: {why}")))?;
-    autoencoder.k = super::checked_k(k, &autoencoder)?;
+    autoencoder.k = checked_k(k_of(&cfg, &autoencoder)?, &autoencoder)?;
+    // Below 0 its relu decides, not the threshold; ours must be above 0.
+    autoencoder.threshold.mapv_inplace(|theta| theta.max(f32::MIN_POSITIVE));
+    autoencoder.topk_threshold = autoencoder.topk_threshold.max(0.0);
     if cfg.rescale_acts_by_decoder_norm {
+        if plain == Kind::Jumprelu {
+            return refuse(format!("{CFG}: rescale_acts_by_decoder_norm goes with topk, not with jumprelu"));
+        }
         fold_decoder_norms(&mut autoencoder);
     }
     if !cfg.apply_b_dec_to_input {
@@ -98,6 +138,20 @@ pub(super) fn read(files: &[File]) -> Result<Foreign, InterchangeError> {
         autoencoder.b_enc += &autoencoder.b_dec.dot(&autoencoder.w_enc);
     }
     Ok(Foreign { autoencoder, scaling: scaling(files)? })
+}
+
+/// Active latents of a record; where the form knows no such number, what rounds of training are to aim at.
+fn k_of(cfg: &Cfg, autoencoder: &Autoencoder<f32>) -> Result<usize, InterchangeError> {
+    let of_old = || cfg.activation_fn_kwargs["k"].as_u64().map(|k| k as usize);
+    let Shape { n_inputs, n_latents, .. } = autoencoder.shape();
+    match cfg.k.or_else(of_old).or_else(|| cfg.strayd.as_ref()?.k) {
+        Some(k) => Ok(k),
+        None if matches!(autoencoder.kind, Kind::Topk | Kind::SatTopk) => refuse(format!("{CFG}: there is no k")),
+        None => {
+            let usual = Config { kind: autoencoder.kind, n_latents: Some(n_latents), ..Config::default() };
+            Ok(usual.shape(n_inputs).k)
+        }
+    }
 }
 
 /// Selecting on a·‖d‖ and decoding a·‖d‖ with d/‖d‖ is what the stored weights mean; SAELens folds them alike.
@@ -115,16 +169,20 @@ mod tests {
     use ndarray::{Array2, array};
 
     use super::*;
-    use crate::sae::Forward;
+    use crate::sae::{Forward, Layer};
 
     fn autoencoder(kind: Kind) -> Autoencoder<f32> {
+        let zeros = Autoencoder::zeros(kind, Shape { n_inputs: 2, n_latents: 3, k: 1 });
+        let one_threshold = if kind == Kind::Batchtopk { 0.5 } else { 0.0 };
+        let threshold = zeros.threshold.mapv(|_| 0.25);
         Autoencoder {
-            kind,
-            k: 1,
+            threshold,
+            topk_threshold: one_threshold,
             w_enc: array![[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]],
             b_enc: array![0.25, 0.0, -0.5],
             w_dec: array![[3.0, 4.0], [0.0, 0.5], [1.0, 0.0]],
             b_dec: array![1.0, -1.0],
+            ..zeros
         }
     }
 
@@ -146,9 +204,47 @@ mod tests {
         assert_eq!(read_with(|_| ()), Ok(autoencoder(Kind::Topk)));
         let old = read_with(|cfg| {
             cfg.as_object_mut().unwrap().remove("k");
+            cfg["architecture"] = json!("standard");
+            cfg["activation_fn_str"] = json!("topk");
             cfg["activation_fn_kwargs"] = json!({"k": 1});
         });
         assert_eq!(old, Ok(autoencoder(Kind::Topk)), "as releases before 6 wrote it");
+    }
+
+    #[test]
+    fn every_architecture_that_has_a_name_comes_back() {
+        let scaling = Scaling { clip: 50.0, folded: false, features: vec![] };
+        let written = |kind| write(&autoencoder(kind), &scaling, false);
+        for (kind, name) in [(Kind::Relu, STANDARD), (Kind::Jumprelu, JUMPRELU), (Kind::Batchtopk, JUMPRELU)] {
+            let mut files = written(kind).unwrap();
+            assert_eq!(read(&files).unwrap().autoencoder, autoencoder(kind));
+            let mut cfg: Value = serde_json::from_slice(&files[0].bytes).unwrap();
+            assert_eq!(cfg["architecture"], name);
+            cfg.as_object_mut().unwrap().remove("strayd");
+            files[0] = super::super::json(CFG, &cfg);
+            let plain = read(&files).unwrap().autoencoder;
+            let (mut by_us, mut by_others) = (Forward::default(), Forward::default());
+            let x = array![[2.0, 0.5], [0.1, -0.5], [1.5, 3.0]];
+            plain.forward(x.view(), Array2::ones((3, 2)).view(), &mut by_others);
+            autoencoder(kind).forward(x.view(), Array2::ones((3, 2)).view(), &mut by_us);
+            assert_eq!(by_us.latents(), by_others.latents(), "{name} without a word of ours computes the same");
+        }
+        for kind in [Kind::Sigmoid, Kind::Dense, Kind::Pca] {
+            let why = written(kind).unwrap_err().to_string();
+            assert!(why.contains(kind.as_str()) && why.contains("npz or onnx"), "{why}");
+        }
+        let mut deep = autoencoder(Kind::Relu);
+        deep.hidden = vec![Layer { weight: array![[1.0, 0.0], [0.0, 1.0]], bias: array![0.0, 0.0] }];
+        assert!(write(&deep, &scaling, true).unwrap_err().to_string().contains("1 hidden layers"));
+    }
+
+    #[test]
+    fn a_threshold_below_zero_leaves_the_decision_to_relu() {
+        let mut model = autoencoder(Kind::Jumprelu);
+        model.threshold = array![-1.0, 0.0, 0.25];
+        let scaling = Scaling { clip: 50.0, folded: false, features: vec![] };
+        let back = read(&write(&model, &scaling, false).unwrap()).unwrap().autoencoder;
+        assert_eq!(back.threshold, array![f32::MIN_POSITIVE, f32::MIN_POSITIVE, 0.25]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{File, Foreign, InterchangeError, SCALER, Scaling, checked_k, file, must_be_topk, refuse, scaling};
 use crate::model::tensors::{self, f32s, named};
-use crate::sae::{Autoencoder, Kind};
+use crate::sae::{Autoencoder, Kind, Shape};
 
 const WEIGHTS: &str = "sae.safetensors";
 const CFG: &str = "cfg.json";
@@ -20,7 +20,7 @@ pub(super) fn write(
     scaling: &Scaling,
     force: bool,
 ) -> Result<Vec<File>, InterchangeError> {
-    must_be_topk(autoencoder.kind, "sparsify", force)?;
+    must_be_topk(autoencoder, "sparsify", force)?;
     let shape = autoencoder.shape();
     let (d, m) = (shape.n_inputs, shape.n_latents);
     let cfg = json!({
@@ -78,6 +78,9 @@ pub(super) fn read(files: &[File]) -> Result<Foreign, InterchangeError> {
         ));
     }
     let kind = cfg.strayd.map_or(Kind::Topk, |block| block.kind);
+    if !matches!(kind, Kind::Topk | Kind::SatTopk) {
+        return refuse(format!("{CFG}: sparsify holds topk, and strayd.kind is {}", kind.as_str()));
+    }
     let mut autoencoder = weights(file(files, WEIGHTS)?, kind).or_else(|why| refuse(format!("{WEIGHTS}: {why}")))?;
     autoencoder.k = checked_k(cfg.k, &autoencoder)?;
     Ok(Foreign { autoencoder, scaling: scaling(files)? })
@@ -93,7 +96,8 @@ fn weights(bytes: &[u8], kind: Kind) -> Result<Autoencoder<f32>, String> {
     };
     let w_enc = matrix("encoder.weight")?.t().as_standard_layout().into_owned();
     let w_dec = matrix("W_dec")?;
-    Ok(Autoencoder { kind, k: 0, w_enc, b_enc: Array1::from(b_enc), w_dec, b_dec: Array1::from(b_dec) })
+    let plain = Autoencoder::zeros(kind, Shape { n_inputs: d, n_latents: m, k: 0 });
+    Ok(Autoencoder { w_enc, b_enc: Array1::from(b_enc), w_dec, b_dec: Array1::from(b_dec), ..plain })
 }
 
 #[cfg(test)]
@@ -104,12 +108,11 @@ mod tests {
 
     fn autoencoder() -> Autoencoder<f32> {
         Autoencoder {
-            kind: Kind::Topk,
-            k: 2,
             w_enc: array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]],
             b_enc: array![0.1, 0.2, 0.3],
             w_dec: array![[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]],
             b_dec: array![-1.0, 1.0],
+            ..Autoencoder::zeros(Kind::Topk, Shape { n_inputs: 2, n_latents: 3, k: 2 })
         }
     }
 

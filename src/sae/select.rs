@@ -1,58 +1,14 @@
-//! The sparse activations: which latents stay, and how large they are.
+//! Keeps the k largest positive entries of a row: what the TopK forms share.
 //!
-//! MODEL 2.3. `sat_topk` keeps the k largest of tanh(relu(a)): saturating latents can't extrapolate, so outliers are
-//! not reconstructed. `topk` keeps the k largest of relu(a) (Makhzani & Frey's k-sparse autoencoder with a relu).
-//! Ties go to the lower index; a NaN never stays.
-
-use serde::{Deserialize, Serialize};
+//! Makhzani & Frey's k-sparse selection behind a relu. Ties go to the lower index; a NaN never stays.
 
 use super::real::Real;
-
-/// The form of the latents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// TopK of tanh(relu(a)): the default, best on streams.
-    #[default]
-    SatTopk,
-    /// TopK of relu(a): unbounded latents, for reading dictionaries.
-    Topk,
-}
-
-impl Kind {
-    /// Turns pre-activations of one row `[n_latents]` into latents in place; at most `k` stay above 0.
-    pub fn activate<F: Real>(self, row: &mut [F], k: usize) {
-        keep_largest(row, k);
-        if self == Self::SatTopk {
-            F::saturate(row);
-        }
-    }
-
-    /// Turns the gradient at the latents into the gradient at the pre-activations, in place.
-    pub fn backward<F: Real>(self, latents: &[F], gradient: &mut [F]) {
-        for (g, &f) in gradient.iter_mut().zip(latents) {
-            let slope = match self {
-                Self::SatTopk => F::one() - f * f,
-                Self::Topk => F::one(),
-            };
-            *g = if f > F::zero() { *g * slope } else { F::zero() };
-        }
-    }
-
-    /// Name in configuration and in `cfg.json`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SatTopk => "sat_topk",
-            Self::Topk => "topk",
-        }
-    }
-}
 
 /// Zeroes all but the `k` largest positive entries.
 ///
 /// Bisects for a value that exactly k entries exceed: counting has no branch to mispredict and the compiler makes it
 /// wide, which `select_nth_unstable` can't be. Only ties need more: the bounds then meet at the tied value.
-fn keep_largest<F: Real>(row: &mut [F], k: usize) {
+pub(super) fn keep_largest<F: Real>(row: &mut [F], k: usize) {
     let zero = F::zero();
     let mut largest = zero;
     for a in row.iter_mut() {
@@ -98,7 +54,7 @@ mod tests {
     use super::*;
 
     fn topk(mut row: Vec<f32>, k: usize) -> Vec<f32> {
-        Kind::Topk.activate(&mut row, k);
+        keep_largest(&mut row, k);
         row
     }
 
@@ -114,12 +70,5 @@ mod tests {
         assert_eq!(topk(vec![1.0, 2.0, 1.0, 1.0], 2), [1.0, 2.0, 0.0, 0.0]);
         assert_eq!(topk(vec![f32::NAN, 1.0, 2.0], 1), [0.0, 0.0, 2.0]);
         assert_eq!(topk(vec![f32::NAN, 1.0], 2), [0.0, 1.0]);
-    }
-
-    #[test]
-    fn saturating_latents_stay_below_one() {
-        let mut row = vec![100.0_f32, 0.5, 0.1];
-        Kind::SatTopk.activate(&mut row, 2);
-        assert!((row[0] - 1.0).abs() < 1e-6 && (row[1] - 0.5_f32.tanh()).abs() < 1e-6 && row[2] == 0.0, "{row:?}");
     }
 }
