@@ -18,11 +18,11 @@ use super::lineage::Lineage;
 use super::tensors;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::{Activation, Kind};
-use crate::score::Cards;
+use crate::score::{Cards, Members, MembersConfig, Units};
 use crate::threshold::{Calibration, Tail};
 
 /// Format of the files; a reader refuses another major and accepts any minor.
-const FORMAT: (u32, u32) = (1, 1);
+const FORMAT: (u32, u32) = (1, 2);
 const MANIFEST: &str = "manifest.json";
 const TENSORS: &str = "model.safetensors";
 const CFG: &str = "cfg.json";
@@ -147,6 +147,16 @@ struct Block {
     scale: f64,
     admission: AdmissionScale,
     cards: Cards,
+    /// Absent before 1.2, and where the autoencoder scores alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    members: Option<MembersBlock>,
+}
+
+/// The members but for what they remember, which is in the calibration's tensors.
+#[derive(Serialize, Deserialize)]
+struct MembersBlock {
+    config: MembersConfig,
+    units: Units,
 }
 
 /// The model as files, manifest last; equal models give equal bytes.
@@ -195,7 +205,8 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind).map_err(|reason| malformed(TENSORS, reason))?;
     autoencoder.activation = cfg.strayd.activation;
     autoencoder.k = cfg.k;
-    let tail = tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
+    let (tail, remembered) =
+        tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
     let (shape, block) = (autoencoder.shape(), cfg.strayd);
     let n = block.preprocessor.n_inputs();
     let consistent = (shape.n_inputs, shape.n_latents) == (cfg.d_in, cfg.d_sae)
@@ -203,10 +214,18 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         && n == shape.n_inputs
         && (block.cards.residual_scale.len(), block.admission.variance.len()) == (n, n)
         && block.cards.latents.len() == shape.n_latents
+        && remembered.as_ref().is_none_or(|rows| rows.ncols() == n)
+        && remembered.is_some() == block.members.is_some()
         && block.schema.fingerprint() == manifest.schema_fingerprint;
     if !consistent {
         return Err(malformed(CFG, "its sizes or its schema don't agree with the tensors and the manifest".into()));
     }
+    let weights = block.preprocessor.column_weights();
+    let members = block.members.zip(remembered).map(|(block, rows)| {
+        let mut members = Members::new(&block.config, rows, weights);
+        members.units = block.units;
+        members
+    });
     Ok(Model {
         version: manifest.version,
         hash: manifest.hash,
@@ -215,6 +234,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         preprocessor: block.preprocessor,
         autoencoder,
         calibration: Calibration { location: block.location, scale: block.scale, tail: Tail::fit(tail) },
+        members,
         cards: block.cards.numbered(),
         admission: block.admission,
         since_fired,
@@ -316,13 +336,17 @@ fn contents(model: &Model) -> Vec<File> {
             scale: model.calibration.scale,
             admission: model.admission.clone(),
             cards: model.cards.clone(),
+            members: model.members.as_ref().map(|members| MembersBlock {
+                config: members.config.clone(),
+                units: members.units,
+            }),
         },
     };
     let file = |name: &str, bytes| File { name: name.to_owned(), bytes };
     vec![
         file(CFG, json(&cfg)),
         file(TENSORS, tensors::write_weights(&model.autoencoder, &model.since_fired)),
-        file(CALIBRATION, tensors::write_calibration(&model.calibration.tail)),
+        file(CALIBRATION, tensors::write_calibration(&model.calibration.tail, model.members.as_ref().map(Members::rows))),
     ]
 }
 

@@ -12,7 +12,7 @@ use super::workspace::Workspace;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::{Value, rfc3339};
 use crate::sae::Autoencoder;
-use crate::score::{Cards, Evidence, Explanation, mean_squared_residuals};
+use crate::score::{Cards, Evidence, Explanation, Members, mean_squared_residuals};
 use crate::threshold::Calibration;
 
 /// Characters of the hash that records show.
@@ -35,6 +35,8 @@ pub struct Model {
     pub autoencoder: Autoencoder<f32>,
     /// Location, scale and tail of its scores on held-out rows.
     pub calibration: Calibration,
+    /// Memory and tails beside the autoencoder; `None`: it scores alone.
+    pub members: Option<Members>,
     /// What is usual of its residuals and latents.
     pub cards: Cards,
     /// How admission scores are standardised under this model.
@@ -119,6 +121,10 @@ impl Model {
         self.autoencoder.forward(x.view(), mask.view(), &mut workspace.forward);
         let (recons, weights) = (workspace.forward.recons(), self.preprocessor.column_weights());
         mean_squared_residuals(x.view(), recons, mask.view(), weights, &mut workspace.raw);
+        if let Some(members) = &self.members {
+            members.measure(x.view(), mask.view(), weights, &mut workspace.members);
+            members.combine(&workspace.members, &mut workspace.raw);
+        }
         workspace.z.clear();
         workspace.z.extend(workspace.raw.iter().map(|raw| self.calibration.z(*raw)));
     }
@@ -145,7 +151,14 @@ impl Model {
         let actual: Vec<Option<Value>> = actual.collect();
         let latents = workspace.forward.latents().slice_move(s![row, ..]);
         let (weights, columns) = (preprocessor.column_weights(), preprocessor.columns());
-        let evidence = Evidence { x, mask, recons, latents, weights, columns, actual: &actual, expected: &expected };
+        let residual = |j: usize| f64::from(weights[j]) * f64::from((x[j] - recons[j]) * mask[j]).powi(2);
+        let residuals: Vec<f64> = (0..x.len()).map(residual).collect();
+        let parts = match &self.members {
+            Some(members) => members.attribute(x, mask, weights, &residuals),
+            None => residuals,
+        };
+        let (parts, actual, expected) = (&parts, &actual, &expected);
+        let evidence = Evidence { x, mask, recons, latents, weights, columns, parts, actual, expected };
         let names: Vec<&str> = self.schema.names().collect();
         Explanation::new(&evidence, &self.cards, &names, top_n)
     }

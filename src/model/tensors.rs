@@ -3,7 +3,7 @@
 //! Little-endian and in a fixed order, so that equal weights give equal bytes. Reads nothing but bytes that have passed
 //! their checksum, and still checks every shape.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -66,10 +66,12 @@ pub(super) fn named<'a, 'v>(name: &'a str, shape: Vec<usize>, values: impl Itera
     (name, Dtype::F32, shape, values.flat_map(|v| v.to_le_bytes()).collect())
 }
 
-/// The calibration's standardised scores as `z`, f64.
-pub(super) fn write_calibration(tail: &Tail) -> Vec<u8> {
+/// The calibration's standardised scores as `z`, f64, and the remembered rows `[n, n_inputs]` as `memory`.
+pub(super) fn write_calibration(tail: &Tail, memory: Option<ArrayView2<'_, f32>>) -> Vec<u8> {
     let bytes = tail.sorted().iter().flat_map(|z| z.to_le_bytes()).collect();
-    write(&[("z", Dtype::F64, vec![tail.sorted().len()], bytes)])
+    let mut tensors = vec![("z", Dtype::F64, vec![tail.sorted().len()], bytes)];
+    tensors.extend(memory.map(|rows| named("memory", rows.shape().to_vec(), rows.iter())));
+    write(&tensors)
 }
 
 /// The weights, with k still 0, and the firing counters; an error says what is wrong.
@@ -135,10 +137,16 @@ pub(super) fn read_plain(bytes: &[u8], kind: Kind) -> Result<Autoencoder<f32>, S
     Ok(autoencoder)
 }
 
-/// The calibration's standardised scores.
-pub(super) fn read_calibration(bytes: &[u8]) -> Result<Vec<f64>, String> {
+/// The calibration's standardised scores, and the remembered rows if there are any.
+pub(super) fn read_calibration(bytes: &[u8]) -> Result<(Vec<f64>, Option<Array2<f32>>), String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-    Ok(words(tensor(&tensors, "z", Dtype::F64)?.data()).map(f64::from_le_bytes).collect())
+    let z = words(tensor(&tensors, "z", Dtype::F64)?.data()).map(f64::from_le_bytes).collect();
+    let Ok(memory) = tensors.tensor("memory") else { return Ok((z, None)) };
+    let [rows, columns] = memory.shape() else { return Err("memory is not a matrix".into()) };
+    let (rows, columns) = (*rows, *columns);
+    let (values, _) = f32s(&tensors, "memory", Some((rows, columns)))?;
+    let memory = Array2::from_shape_vec((rows, columns), values).map_err(|e| e.to_string())?;
+    if memory.is_empty() { Err("memory has no rows".into()) } else { Ok((z, Some(memory))) }
 }
 
 /// The tensors as one file.

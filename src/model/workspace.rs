@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::preprocess::Counts;
 use crate::sae::Forward;
+use crate::score::MemberScores;
 
 /// Buffers and results of [`Model::score`](super::Model::score).
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Workspace {
     pub(super) mask: Array2<f32>,
     pub(super) forward: Forward<f32>,
     pub(super) raw: Vec<f64>,
+    pub(super) members: MemberScores,
     pub(super) z: Vec<f64>,
     pub(super) counts: Counts,
 }
@@ -29,7 +31,7 @@ impl Workspace {
         self.raw.len()
     }
 
-    /// Raw score of each row: mean squared standardised residual; NaN where under half the row is observed.
+    /// Raw score of each row: mean squared standardised residual, judged by all members; NaN where under half the row is observed.
     pub fn raw(&self) -> &[f64] {
         &self.raw
     }

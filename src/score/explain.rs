@@ -1,7 +1,7 @@
 //! Why one record scored as it did: features by their share of the residual, and latents that are out of the usual.
 //!
-//! Two scales, each of shares. A feature's contribution is the share of its inputs in the record's weighted squared
-//! residual: the contributions of *all* features sum to 1, so those of the listed ones and `unexplained` (the rest) do. A pattern's contribution is
+//! Two scales, each of shares. A feature's contribution is the share of its inputs in the record's score, over all that
+//! score it: the contributions of *all* features sum to 1, so those of the listed ones and `unexplained` (the rest) do. A pattern's contribution is
 //! its share of the squared deviation of all latents from their usual activation, (f−usual)²·‖d‖²; patterns describe how
 //! the record was encoded and never add to the features' sum. No number here is NaN or infinite.
 
@@ -30,6 +30,8 @@ pub struct Evidence<'a> {
     pub latents: ArrayView1<'a, f32>,
     /// Weights of the inputs in the score, `[n_inputs]`.
     pub weights: &'a [f32],
+    /// Part of each input in the score, `[n_inputs]`, in any unit, none below 0.
+    pub parts: &'a [f64],
     /// The inputs of each feature, `[n_features]`; the first is missing where the value is.
     pub columns: &'a [Range<usize>],
     /// Values as they came, `[n_features]`, raw units; `None` where missing.
@@ -45,7 +47,7 @@ pub struct Explanation {
     pub features: Vec<FeatureReason>,
     /// The latents furthest from their usual activation, largest contribution first.
     pub patterns: Vec<PatternReason>,
-    /// Share of the squared residual in features that are not listed, from 0 to 1.
+    /// Share of the score in features that are not listed, from 0 to 1.
     pub unexplained: f64,
 }
 
@@ -61,7 +63,7 @@ pub struct FeatureReason {
     /// Residual in units of this feature's usual residual; positive above the expectation, and always positive where
     /// the feature has several inputs.
     pub residual_z: f32,
-    /// Share of the squared residual, from 0 to 1.
+    /// Share of the score, from 0 to 1.
     pub contribution: f64,
     /// Whether the value was missing: it then has no part in the score, but by its missing indicator.
     pub missing: bool,
@@ -160,9 +162,11 @@ fn features(evidence: &Evidence<'_>, cards: &Cards, names: &[&str], top_n: usize
         evidence.columns[i].clone().map(|j| weighted(j, size(j))).sum()
     };
     let squares: Vec<f64> = (0..names.len()).map(|i| sum(i, &residual)).collect();
-    let total: f64 = squares.iter().sum();
+    let part = |columns: &Range<usize>| evidence.parts[columns.clone()].iter().sum::<f64>();
+    let parts: Vec<f64> = evidence.columns.iter().map(part).collect();
+    let total: f64 = parts.iter().sum();
     let mut order: Vec<usize> = (0..names.len()).collect();
-    order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]));
+    order.sort_by(|&a, &b| parts[b].total_cmp(&parts[a]));
     let residual_z = |i: usize| match evidence.columns[i].clone() {
         columns if columns.len() == 1 => residual(columns.start) / cards.residual_scale[columns.start],
         _ => (squares[i] / sum(i, &|j| cards.residual_scale[j])).sqrt() as f32,
@@ -172,7 +176,7 @@ fn features(evidence: &Evidence<'_>, cards: &Cards, names: &[&str], top_n: usize
         actual: evidence.actual[i].clone(),
         expected: evidence.expected[i].clone(),
         residual_z: residual_z(i),
-        contribution: if total > 0.0 { squares[i] / total } else { 0.0 },
+        contribution: if total > 0.0 { parts[i] / total } else { 0.0 },
         missing: evidence.actual[i].is_none(),
     };
     order.into_iter().take(top_n).map(reason).filter(|reason| reason.missing || reason.contribution > 0.0).collect()
@@ -251,6 +255,7 @@ mod tests {
             recons: aview1(&[1.0, 0.0, 3.0]),
             latents: aview1(&[0.0, 0.9]),
             weights: &[1.0; 3],
+            parts: &[9.0, 1.0, 0.0],
             columns: &[0..1, 1..2, 2..3],
             actual: &[Some(Value::Number(91.0)), Some(Value::Number(2.0)), None],
             expected: &numbers(&[62.4, 3.0, 7.0]),
@@ -298,6 +303,7 @@ mod tests {
             recons: x,
             latents: aview1(&[]),
             weights: &[1.0; 2],
+            parts: &[0.0; 2],
             columns: &[0..1, 1..2],
             actual: &[Some(Value::Number(1.0)), Some(Value::Number(2.0))],
             expected: &numbers(&[1.0, 2.0]),
@@ -327,6 +333,7 @@ mod tests {
             recons: aview1(&[1.0, 0.0, 0.0, 0.0]),
             latents: aview1(&[]),
             weights: &[0.25, 0.25, 0.5, 1.0],
+            parts: &[1.0, 2.25, 0.0, 1.0],
             columns: &[0..2, 2..4],
             actual: &[Some(text("icmp")), Some(Value::Boolean(true))],
             expected: &[text("tcp"), Value::Boolean(false)],

@@ -7,6 +7,9 @@ mod cards;
 mod compression;
 mod explain;
 mod matching;
+mod members;
+mod memory;
+mod tails;
 
 use ndarray::ArrayView2;
 
@@ -14,6 +17,8 @@ pub use cards::{Cards, FIRES, HeldOut, LatentCard, residual_scales};
 pub use compression::Compression;
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
 pub use matching::match_rows;
+pub use members::{MemberScores, Members, MembersConfig, Unit, Units};
+pub use memory::NEIGHBOURS;
 
 /// Least observed share of a row that can be scored.
 pub const OBSERVED_MIN: f64 = 0.5;
@@ -45,6 +50,14 @@ pub fn mean_squared_residuals(
 pub fn least_observed(weights: &[f32]) -> f64 {
     const ROUNDING: f64 = 1e-6;
     (OBSERVED_MIN - ROUNDING) * weights.iter().copied().map(f64::from).sum::<f64>()
+}
+
+/// Adds to `parts` the shares of `of` in its sum, times `scale`; adds nothing where all are 0.
+fn add_shares(of: &[f64], scale: f64, parts: &mut [f64]) {
+    let total: f64 = of.iter().sum();
+    if total > 0.0 {
+        parts.iter_mut().zip(of).for_each(|(part, of)| *part += scale * of / total);
+    }
 }
 
 /// Weighted sum of the squared observed residuals, and observed weight, in eight independent sums that the compiler can

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use super::calibrate::calibrate;
+use super::calibrate::{Material, calibrate};
 use super::fit::{Pass, ROWS_MIN, readmit, usable};
 use super::holdout::is_holdout;
 use super::{Fitted, Rows, TrainError};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::Autoencoder;
+use crate::score::MembersConfig;
 
 /// Measures everything that standardises and explains the scores of `autoencoder` on `rows`, less those that are grossly
 /// anomalous under it.
@@ -36,5 +37,8 @@ pub fn adopt(
     let held: Vec<bool> = rows.ids.iter().map(|id| is_holdout(*id)).collect();
     let pass = Pass { preprocessor, autoencoder, loss: 0.0 };
     let admitted = readmit(&pass.log_scores(rows), &usable, &held);
-    Ok(calibrate(schema, pass.preprocessor, pass.autoencoder, rows, &admitted, &vec![true; n_rows]))
+    let countable = vec![true; n_rows];
+    let members = MembersConfig::default();
+    let material = Material { rows, admitted: &admitted, countable: &countable, members: &members, champion: None };
+    Ok(calibrate(schema, pass.preprocessor, pass.autoencoder, material))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::calibrate::{Standardised, calibrate, three_deviations};
+use super::calibrate::{Material, Standardised, calibrate, three_deviations};
 use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
@@ -73,7 +73,10 @@ pub fn fit(
     }
 
     let n_train = (0..n_rows).filter(|&i| admitted[i] && !held[i]).count();
-    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, rows, &admitted, &vec![true; n_rows]);
+    let countable = vec![true; n_rows];
+    let material =
+        Material { rows, admitted: &admitted, countable: &countable, members: &config.members, champion: None };
+    let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, material);
     fitted.report.n_train = n_train;
     fitted.report.n_steps = steps_total;
     fitted.report.loss = last.loss;

@@ -35,7 +35,7 @@ use crate::model::{AdmissionScale, Lineage, Model, artifact};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{self, Autoencoder};
-use crate::score::Cards;
+use crate::score::{Cards, Members};
 use crate::threshold::Calibration;
 
 /// Raw rows of the history in time order.
@@ -103,6 +103,8 @@ pub struct Fitted {
     pub autoencoder: Autoencoder<f32>,
     /// Location, scale and tail of its scores.
     pub calibration: Calibration,
+    /// Memory and tails beside the autoencoder, if any.
+    pub members: Option<Members>,
     /// What is usual of its residuals and latents.
     pub cards: Cards,
     /// How admission scores are standardised under it.
@@ -211,6 +213,7 @@ impl Fitted {
             preprocessor: self.preprocessor,
             autoencoder: self.autoencoder,
             calibration: self.calibration,
+            members: self.members,
             cards: self.cards,
             admission: self.admission,
             since_fired: self.since_fired,

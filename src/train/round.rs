@@ -7,7 +7,7 @@
 use ndarray::{Axis, s};
 
 use super::admission::Admission;
-use super::calibrate::{Standardised, calibrate};
+use super::calibrate::{Material, Standardised, calibrate};
 use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
@@ -66,7 +66,14 @@ pub fn refit(
 
     let preprocessor = champion.preprocessor.clone();
     let countable = episodes::countable(champion, rows);
-    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted, &countable);
+    let material = Material {
+        rows,
+        admitted: &admitted,
+        countable: &countable,
+        members: &config.members,
+        champion: Some(champion),
+    };
+    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, material);
     fitted.inherit(champion);
     fitted.report.n_train = train.len();
     fitted.report.n_steps = steps;
