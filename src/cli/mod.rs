@@ -4,6 +4,7 @@
 mod check;
 pub mod demo;
 mod eval;
+pub mod evaluate;
 mod explain;
 mod local;
 mod models;
@@ -18,10 +19,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use table::Table;
+
 use crate::config::{Config, Problems, RawConfig, Sources};
 
 /// Exit code of a configuration that is wrong (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
+
+/// Topic of a pipeline over a file, unless one is set.
+const FILE_TOPIC: &str = "file";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -76,14 +82,22 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigOptions {
+    /// The same with one more override.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.overrides.push((key.into(), value.into()));
+        self
+    }
+
     fn load(&self) -> Result<Config, Problems> {
         Config::load(&self.sources())
     }
 
     /// For commands that read a file instead of a topic: `input.topic` need not be set.
-    fn load_for_file(&self) -> Result<Config, Problems> {
+    ///
+    /// Errors: everything that is wrong with the configuration.
+    pub fn load_for_file(&self) -> Result<Config, Problems> {
         let mut sources = self.sources();
-        sources.overrides.insert(0, ("input.topic".into(), "file".into()));
+        sources.overrides.insert(0, ("input.topic".into(), FILE_TOPIC.into()));
         Config::load(&sources)
     }
 

@@ -24,10 +24,19 @@ impl Table {
     /// Errors: the file, the line and the column that can't be read.
     pub fn read(path: &Path, label: Option<&str>) -> anyhow::Result<Self> {
         let name = path.display();
-        let file = BufReader::new(File::open(path).with_context(|| format!("{name}: the file can't be opened"))?);
-        let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
-        let text: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let text = open(path).with_context(|| format!("{name}: the file can't be opened"))?;
         Self::parse(text, label).with_context(|| name.to_string())
+    }
+
+    /// Names of the columns of a file, the label's included.
+    ///
+    /// Errors: the file, and why its header can't be read.
+    pub fn columns(path: &Path) -> anyhow::Result<Vec<String>> {
+        let name = path.display();
+        let text = open(path).with_context(|| format!("{name}: the file can't be opened"))?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+        let header = reader.headers().with_context(|| name.to_string())?;
+        Ok(header.iter().map(str::to_owned).collect())
     }
 
     fn parse(text: impl Read, label: Option<&str>) -> anyhow::Result<Self> {
@@ -66,6 +75,12 @@ impl Table {
     pub fn payloads(&self) -> Vec<Vec<u8>> {
         self.rows.iter().map(|row| row.iter().flat_map(|value| value.to_le_bytes()).collect()).collect()
     }
+}
+
+fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(path)?);
+    let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 fn number(cell: &str) -> anyhow::Result<f32> {

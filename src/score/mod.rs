@@ -4,12 +4,17 @@
 //! views; it knows neither weights nor raw values, and never allocates for a score.
 
 mod cards;
+mod ecod;
 mod explain;
+mod fidelity;
+pub mod ranking;
 
 use ndarray::ArrayView2;
 
 pub use cards::{Cards, LatentCard, residual_scales};
+pub use ecod::{Ecod, WINDOW as ECOD_WINDOW};
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
+pub use fidelity::{Fidelity, Seen};
 
 /// Least observed share of a row that can be scored.
 pub const OBSERVED_MIN: f64 = 0.5;
