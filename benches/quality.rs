@@ -203,7 +203,7 @@ fn measure(sets: &[Set], jobs: &[Job], configs: &[Config], n_threads: usize) -> 
 fn replay(set: &Set, job: Job, config: &Config) -> anyhow::Result<Figures> {
     let split = Split::new(&set.table, PROTOCOLS[job.protocol].1, None)?;
     let task = Task { config, table: &set.table, split: &split, detector: METHODS[job.method].1 };
-    let outcome = evaluate(task, &mut |_, _| {})?;
+    let outcome = evaluate(task, &mut |_, _| Ok(()))?;
     ensure!(outcome.scores.len() == split.rows.len(), "{} rows have no score", split.rows.len() - outcome.scores.len());
     let (auc_roc, auc_pr) = outcome.areas(&set.table, &split).context("labels of both kinds are needed")?;
     let seconds = (outcome.scoring + outcome.training).as_secs_f64();

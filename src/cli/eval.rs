@@ -67,7 +67,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let split = Split::new(&table, options.protocol, options.warmup)?;
     let bar = progress_bar(split.rows.len() as u64, "scoring");
     let task = Task { config: &config, table: &table, split: &split, detector: Detector::Configured };
-    let outcome = evaluate(task, &mut |_, places| bar.set_position(places.end as u64))?;
+    let outcome = evaluate(task, &mut |_, places| {
+        bar.set_position(places.end as u64);
+        Ok(())
+    })?;
     bar.finish_and_clear();
     let labels = outcome.labels(&table, &split);
     let found = ranking::at_threshold(&outcome.alerts, &labels);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::local::{Local, ROWS_MAX};
@@ -17,6 +18,7 @@ use super::table::Table;
 use crate::config::{Config, RawConfig};
 use crate::model::Model;
 use crate::pipeline::trainer::Ticked;
+use crate::preprocess::Schema;
 use crate::sae::{self, DecoderNorm, Kind};
 use crate::score::{ECOD_WINDOW, Ecod, ranking};
 use crate::sink::Channel;
@@ -137,14 +139,17 @@ impl Outcome {
     }
 }
 
-/// Replays a table. `on_batch` hears of every batch after it was scored and before anything learns from it: the model
-/// that scored it, none for a detector without one, and the places of its rows in [`Split::rows`].
+/// Hears of a batch after it was scored and before anything learns from it: the model that scored it, none for a
+/// detector without one, and the places of its rows in [`Split::rows`].
+pub type OnBatch<'a> = &'a mut dyn FnMut(Option<&Model>, Range<usize>) -> anyhow::Result<()>;
+
+/// Replays a table.
 ///
-/// Errors: no model can be trained.
-pub fn evaluate(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<usize>)) -> anyhow::Result<Outcome> {
+/// Errors: no model can be trained, or `on_batch` fails.
+pub fn evaluate(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome> {
     match task.detector {
         Detector::Configured => replay(task, on_batch),
-        Detector::Ecod => Ok(count_tails(task, on_batch)),
+        Detector::Ecod => count_tails(task, on_batch),
         Detector::Baseline(kind) => {
             let config = with_kind(task.config, kind)?;
             replay(Task { config: &config, ..task }, on_batch)
@@ -153,7 +158,7 @@ pub fn evaluate(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<u
 }
 
 /// The table's pipeline with a lane and a trainer.
-fn replay(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<usize>)) -> anyhow::Result<Outcome> {
+fn replay(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome> {
     let Task { config, table, split, .. } = task;
     let mut local = Local::new(config, "file", table, &split.history, &split.rows)?;
     let mut outcome = Outcome::default();
@@ -178,7 +183,7 @@ fn replay(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<usize>)
         })?;
         outcome.scoring += began.elapsed();
         let Some(n) = read else { return Ok(outcome) };
-        on_batch(local.shared.cell.load().as_deref(), n_done..n_done + n);
+        on_batch(local.shared.cell.load().as_deref(), n_done..n_done + n)?;
         n_done += n;
         let began = Instant::now();
         outcome.models_promoted += u64::from(matches!(local.train()?, Ticked::Promoted(_)));
@@ -187,7 +192,7 @@ fn replay(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<usize>)
 }
 
 /// The baseline without a model, fed in batches of the same size.
-fn count_tails(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<usize>)) -> Outcome {
+fn count_tails(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome> {
     let Task { table, split, .. } = task;
     let rows = |places: &[usize]| places.iter().map(|&row| &*table.rows[row]).collect::<Vec<&[f32]>>();
     let mut outcome = Outcome::default();
@@ -208,10 +213,10 @@ fn count_tails(task: Task<'_>, on_batch: &mut dyn FnMut(Option<&Model>, Range<us
             outcome.scores.push(score);
         }
         outcome.scoring += began.elapsed();
-        on_batch(None, first..first + batch.len());
+        on_batch(None, first..first + batch.len())?;
         learn(&mut ecod, batch);
     }
-    outcome
+    Ok(outcome)
 }
 
 /// The configuration with another kind of autoencoder, whose sizes, activation and norms are that kind's defaults.
@@ -229,6 +234,13 @@ fn with_kind(config: &Config, kind: Kind) -> anyhow::Result<Config> {
         ..raw.model.sae
     };
     Ok(Config::check(raw)?)
+}
+
+/// The rows as a model of `schema` reads them, `[rows, n_features]`.
+///
+/// Errors: a row that can't be read.
+pub fn values(table: &Table, schema: &Schema) -> anyhow::Result<Array2<f32>> {
+    Ok(Array2::from_shape_vec((table.rows.len(), schema.n_features()), table.rows.concat())?)
 }
 
 /// Reads a table with the labels of a column: of `label`, or, if none is named, of the column `label` if there is one.
@@ -290,7 +302,11 @@ mod tests {
         let (config, split) = (Config::check(raw).unwrap(), Split::new(&table, Protocol::Prefix, Some(64)).unwrap());
         let mut heard = Vec::new();
         let task = Task { config: &config, table: &table, split: &split, detector: Detector::Ecod };
-        let outcome = evaluate(task, &mut |model, places| heard.push((model.is_some(), places))).unwrap();
+        let outcome = evaluate(task, &mut |model, places| {
+            heard.push((model.is_some(), places));
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(heard, [(false, 0..ROWS_MAX), (false, ROWS_MAX..2 * ROWS_MAX)]);
         assert_eq!(outcome.scored.len(), 2 * ROWS_MAX);
         assert!(outcome.scores[..ROWS_MAX].iter().all(|score| (score - 65.0_f64.ln()).abs() < 1e-9));

@@ -2,6 +2,7 @@
 //! logs and progress go to stderr.
 
 mod check;
+mod compare;
 pub mod demo;
 mod eval;
 pub mod evaluate;
@@ -57,6 +58,8 @@ enum Command {
     Score(score::Options),
     /// Replays a labelled CSV file through the pipeline and measures what is found
     Eval(eval::Options),
+    /// Ranks a CSV file with the configured model and with baselines, and sets them side by side
+    Compare(compare::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
     /// Lists, shows and rolls back the models of the registry
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(options),
         Command::Score(options) => score::run(options),
         Command::Eval(options) => eval::run(options),
+        Command::Compare(options) => compare::run(options),
         Command::Explain(options) => explain::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),

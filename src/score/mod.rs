@@ -4,6 +4,7 @@
 //! views; it knows neither weights nor raw values, and never allocates for a score.
 
 mod cards;
+mod compression;
 mod ecod;
 mod explain;
 mod fidelity;
@@ -12,6 +13,7 @@ pub mod ranking;
 use ndarray::ArrayView2;
 
 pub use cards::{Cards, LatentCard, residual_scales};
+pub use compression::Compression;
 pub use ecod::{Ecod, WINDOW as ECOD_WINDOW};
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
 pub use fidelity::{Fidelity, Seen};
