@@ -42,6 +42,8 @@ if [[ $purpose == test ]]; then
             need default-jre-headless
         fi
     fi
+    # Debian ships python3 without what makes an environment; the tests compare exported models with onnxruntime there.
+    if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need python3 python3-venv; fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
     has systemd-analyze || need systemd
@@ -52,7 +54,7 @@ if ((${#packages[@]})); then
     if ! has apt-get; then
         say "there is no apt-get here; install with this system's own tools: a C and a C++ compiler, make, pkg-config and"
         say "the development files of OpenBLAS, OpenSSL and zlib; for the tests also Maven, Java 17 or newer, and"
-        say "Prometheus with promtool and, if you like, systemd; then run make again"
+        say "Prometheus with promtool, Python 3 with venv and, if you like, systemd; then run make again"
         exit 1
     fi
     root=()
@@ -75,6 +77,7 @@ fi
 if [[ $purpose == test ]]; then
     # Now, so that no test waits for the download; where it fails the tests say SKIPPED, or fail in CI.
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
+    sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
 fi
 if [[ $purpose == lint ]]; then
     if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then

@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 
-use strayd::cli::evaluate::{Detector, Protocol, Split, Task, evaluate};
+use strayd::cli::evaluate::{Detector, Protocol, Split, Task, evaluate, read_table};
 use strayd::cli::{ConfigOptions, Table};
 use strayd::config::Config;
 use strayd::sae::Kind;
@@ -97,7 +97,7 @@ fn main() -> anyhow::Result<()> {
     }
     strayd::blas::init();
     let sets = match data_dir() {
-        Some(dir) => read_sets(&dir, &options)?,
+        Some(dir) => read_sets(&dir, &options, &options.config.load_for_file()?)?,
         None => Vec::new(),
     };
     if sets.is_empty() {
@@ -139,14 +139,14 @@ fn data_dir() -> Option<PathBuf> {
     configured.or(Some(beside)).filter(|dir| dir.is_dir())
 }
 
-fn read_sets(dir: &Path, options: &Options) -> anyhow::Result<Vec<Set>> {
+fn read_sets(dir: &Path, options: &Options, config: &Config) -> anyhow::Result<Vec<Set>> {
     let mut sets = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(name) = file.strip_suffix(".gz").unwrap_or(&file).strip_suffix(".csv") else { continue };
         if options.sets.is_empty() || options.sets.iter().any(|part| name.contains(part.as_str())) {
-            let table = Table::read(&path, Some(&options.label))?;
+            let table = read_table(&path, Some(&options.label), config)?;
             sets.push(Set { name: name.to_owned(), table });
         }
     }

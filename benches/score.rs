@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use strayd::blas;
-use strayd::decode::{self, Format};
+use strayd::decode::{self, Field, Format};
 use strayd::model::{Model, Workspace};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
@@ -57,7 +57,8 @@ fn decoding(c: &mut Criterion) {
     ];
     let mut group = c.benchmark_group("decode");
     for (name, format, payload) in payloads {
-        let mut decoder = decode::build(&decode::Config { format, ..decode::Config::default() }, &names());
+        let features: Vec<Field> = names().into_iter().map(Field::number).collect();
+        let mut decoder = decode::build(&decode::Config { format, ..decode::Config::default() }, &features);
         let mut out = vec![f32::NAN; N_FEATURES];
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new(name, format!("D={N_FEATURES}")), |b| {

@@ -215,6 +215,7 @@ pub fn settings(config: &Config) -> Settings {
         model: config.model.clone(),
         history: config.history.clone(),
         features: config.schema.features.clone(),
+        missing_indicator: config.schema.missing_indicator,
     }
 }
 

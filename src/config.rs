@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::preprocess::Wish;
 use crate::{admin, decode, history, kafka, pipeline, registry, sink, source, threshold, train};
 
 /// The whole configuration as it was said.
@@ -64,11 +65,25 @@ impl Default for Detector {
 }
 
 /// Which features are watched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchemaConfig {
-    /// Feature names in the order of the vector. Default none: learnt from a sample of the history.
-    pub features: Vec<String>,
+    /// Features in the order of the vector, as names or with their kinds. Default none: learnt from a sample of the
+    /// history.
+    pub features: Vec<Wish>,
+    /// What a missing value becomes. Default `mask`.
+    pub missing: Missing,
+    /// Whether every feature gets an input that says whether its value is missing. Default false.
+    pub missing_indicator: bool,
+}
+
+/// What a missing value becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// It has no part in loss, score and reasons; nothing is filled in.
+    #[default]
+    Mask,
 }
 
 /// How the log is written.

@@ -1,4 +1,4 @@
-//! Where a record stands in its topic, and where to go on reading.
+//! Where a record stands in its topic, where to go on reading, and a value of a record.
 //!
 //! Two types, because they mean two things: a [`RecordId`] names a record that exists, a [`NextOffset`] names the
 //! first record that has not been settled. Kafka commits the second; confusing them loses or repeats one record.
@@ -21,6 +21,18 @@ pub struct NextOffset {
     pub partition: i32,
     /// First offset that has not been settled.
     pub offset: i64,
+}
+
+/// A feature's value as people read it; JSON as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A number, raw units.
+    Number(f32),
+    /// A category.
+    Text(String),
+    /// Yes or no.
+    Boolean(bool),
 }
 
 impl RecordId {

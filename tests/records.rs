@@ -174,9 +174,42 @@ fn what_the_command_line_prints_follows_its_schema() {
 }
 
 #[test]
+fn scores_carry_the_active_latents_only_where_asked_for() {
+    let trained = Trained::new();
+    let schema = closed(published("score"));
+    let plain = trained.json(&["score", "--model", "model", "pump.csv"]);
+    let mut with = trained.json(&["score", "--model", "model", "pump.csv", "--set", "output.score_latents=true"]);
+    assert!(plain.iter().all(|record| record.get("latents").is_none()));
+    assert_follows(&schema, &with[STRAY_ROW]);
+    let encoded = trained.json(&["encode", "--model", "model", "pump.csv"]);
+    let mut n_active = 0;
+    for (i, record) in with.iter_mut().enumerate() {
+        let latents = record.as_object_mut().expect("an object").remove("latents").expect("they were asked for");
+        let active = latents.as_array().expect("a list");
+        assert!(active.iter().all(|pair| pair[1].as_f64().expect("a number") > 0.0), "{latents}");
+        assert!(active.len() <= NAMES.len(), "k is the number of features");
+        n_active += active.len();
+        // Batches of another size may round otherwise in the last place.
+        let numbers = |list: &Value| -> Vec<u64> {
+            list.as_array().expect("a list").iter().map(|pair| pair[0].as_u64().expect("a number")).collect()
+        };
+        assert_eq!(numbers(&latents), numbers(&encoded[i]["latents"]), "row {i}");
+    }
+    assert!(n_active > N_ROWS, "{n_active} active latents in {N_ROWS} rows");
+    let of = |records: &[Value]| records.iter().map(|record| record["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(of(&with), of(&plain));
+}
+
+#[test]
 fn a_reader_who_has_had_enough_is_no_failure() {
     let trained = Trained::new();
-    for args in [&["explain", "--model", "model", "pump.csv", "--row", "7"][..], &["models", "list"]] {
+    for args in
+        [&["explain", "--model", "model", "pump.csv", "--row", "7"][..], &["models", "list"]].into_iter().chain([
+            &["encode", "--model", "model", "pump.csv"][..],
+            &["encode", "--model", "model", "pump.csv", "--format", "csv"],
+            &["encode", "--model", "model", "pump.csv", "--reconstruct"],
+        ])
+    {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strayd"));
         command.args(args).current_dir(trained.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("strayd starts");

@@ -342,7 +342,7 @@ fn the_mean_threshold_estimate_is_the_slope_of_the_expected_loss() {
         x: x.view(),
         mask: ones.view(),
         input_mask: ones.view(),
-        sample_weight: &[1.0; N.0],
+        sample_weight: &vec![1.0; N.0],
         column_weight: &[1.0; N.1],
         hidden_scale: &[],
     };

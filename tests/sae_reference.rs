@@ -129,11 +129,21 @@ impl Fixture {
     }
 }
 
+/// The larger of two errors; a NaN is larger than anything.
+fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a >= b { a } else { b }
+}
+
+/// Difference by what is wanted.
+fn relative_error(got: f64, wanted: f64) -> f64 {
+    (got - wanted).abs() / wanted.abs().max(1e-12)
+}
+
 /// Largest difference by the largest entry wanted.
 fn relative<F: Real>(got: &[F], wanted: &[f64]) -> f64 {
     assert_eq!(got.len(), wanted.len());
     let largest = wanted.iter().fold(1e-12, |largest: f64, wanted| largest.max(wanted.abs()));
-    got.iter().zip(wanted).map(|(got, wanted)| (got.wide() - wanted).abs() / largest).fold(0.0, f64::max)
+    got.iter().zip(wanted).map(|(got, wanted)| (got.wide() - wanted).abs() / largest).fold(0.0, worse)
 }
 
 /// The largest error of loss and gradients in one precision.
@@ -154,7 +164,7 @@ fn gradient_error<F: Real>(fixture: &Fixture) -> f64 {
     let since_fired = dead.iter().map(|dead| if *dead > 0.0 { u64::MAX } else { 0 }).collect();
     let mut learner = Learner::new(&model, fixture.method()).counting_from(since_fired);
     let (loss, gradient) = learner.gradient(&model, &batch);
-    let mut worst = (loss / fixture.numbers("loss").unwrap().0[0] - 1.0).abs();
+    let mut worst = relative_error(loss, fixture.numbers("loss").unwrap().0[0]);
     let mut gradient = gradient.clone();
     let mut names: Vec<String> =
         ["W_enc", "b_enc", "W_dec", "b_dec", "log_threshold"].map(String::from).into_iter().collect();
@@ -164,7 +174,7 @@ fn gradient_error<F: Real>(fixture: &Fixture) -> f64 {
     let mut n_compared = 0;
     for (name, got) in names.iter().zip(gradient.flat_mut()) {
         if let Some((wanted, _)) = fixture.numbers(&format!("grad.{name}")) {
-            worst = worst.max(relative(got, &wanted));
+            worst = worse(worst, relative(got, &wanted));
             n_compared += 1;
         }
     }
@@ -198,7 +208,7 @@ fn curve_error<F: Real>(fixture: &Fixture) -> f64 {
     let mut method = fixture.method();
     method.objective.aux = 0.0;
     let mut learner = Learner::new(&model, method);
-    let mut worst = 0.0_f64;
+    let mut worst = 0.0;
     for (step, index) in batches.rows().into_iter().enumerate() {
         let index: Vec<usize> = index.iter().map(|i| *i as usize).collect();
         let x = x.select(Axis(0), &index);
@@ -213,7 +223,7 @@ fn curve_error<F: Real>(fixture: &Fixture) -> f64 {
         };
         let pace = Pace { lr: fixture.number("lr", 1e-3) * warmth, l1_share: 1.0 };
         let loss = learner.step(&mut model, &batch, pace).unwrap();
-        worst = worst.max((loss / wanted[step] - 1.0).abs());
+        worst = worse(worst, relative_error(loss, wanted[step]));
     }
     assert_eq!(wanted.len(), batches.nrows());
     worst

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::ConfigOptions;
 use crate::app;
+use crate::preprocess::Wish;
 
 /// Options of `strayd check`.
 #[derive(Debug, Args)]
@@ -32,6 +33,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let reached = if options.connect { "reached, topics exist" } else { "not asked; --connect does" };
         println!("the configuration is right: topic `{topic}`, group `{}`", config.kafka.group);
         println!("brokers {brokers}: {reached}");
+        println!("features: {}", features(&config.schema.features));
     }
     Ok(())
+}
+
+/// Features and their kinds, as far as they are known before a sample is read.
+fn features(wishes: &[Wish]) -> String {
+    if wishes.is_empty() {
+        return "learnt from a sample of the history; the log line `schema settled` says which, and their kinds".into();
+    }
+    let words: Vec<String> = wishes.iter().map(|wish| format!("{} ({wish})", wish.name)).collect();
+    words.join(", ")
 }

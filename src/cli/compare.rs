@@ -8,7 +8,7 @@ use clap::Args;
 use ndarray::{Array2, Axis};
 use serde::Serialize;
 
-use super::evaluate::{Detector, Outcome, Protocol, Split, Task, evaluate, read_table, values};
+use super::evaluate::{Detector, Outcome, Protocol, Split, Task, evaluate, read_table};
 use super::table::Table;
 use super::{ConfigOptions, progress_bar};
 use crate::config::Config;
@@ -86,7 +86,7 @@ struct Copied {
 /// Compares.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.config.clone().with("training.seed", &options.seed.to_string()).load_for_file()?;
-    let table = read_table(&options.file, options.label.as_deref())?;
+    let table = read_table(&options.file, options.label.as_deref(), &config)?;
     let split = Split::new(&table, options.protocol, options.warmup)?;
     let detectors = [
         (config.model.sae.kind.as_str(), Detector::Configured),
@@ -124,7 +124,7 @@ fn measure(task: Task<'_>, progress: &mut dyn FnMut(u64)) -> anyhow::Result<(Out
         let Some(model) = model else { return Ok(()) };
         let raw = match &raw {
             Some(raw) => raw,
-            None => raw.insert(values(task.table, &model.schema)?),
+            None => raw.insert(task.table.values(&model.schema)?),
         };
         let batch = raw.select(Axis(0), &task.split.rows[places]);
         model.score(batch.view(), &mut workspace);

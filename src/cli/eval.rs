@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::evaluate::{Detector, Protocol, Split, Task, evaluate};
-use super::table::Table;
+use super::evaluate::{Detector, Protocol, Split, Task, evaluate, read_table};
 use super::{ConfigOptions, progress_bar};
 use crate::score::ranking;
 
@@ -63,7 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         config = config.with("training.enabled", "false");
     }
     let config = config.load_for_file()?;
-    let table = Table::read(&options.file, Some(&options.label))?;
+    let table = read_table(&options.file, Some(&options.label), &config)?;
     let split = Split::new(&table, options.protocol, options.warmup)?;
     let bar = progress_bar(split.rows.len() as u64, "scoring");
     let task = Task { config: &config, table: &table, split: &split, detector: Detector::Configured };

@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::local::{Local, ROWS_MAX};
-use super::table::Table;
+use super::table::{Table, texts_of_wishes};
 use crate::config::{Config, RawConfig};
 use crate::model::Model;
 use crate::pipeline::trainer::Ticked;
-use crate::preprocess::Schema;
 use crate::sae::{self, DecoderNorm, Kind};
 use crate::score::{ECOD_WINDOW, Ecod, ranking};
 use crate::sink::Channel;
@@ -236,24 +234,16 @@ fn with_kind(config: &Config, kind: Kind) -> anyhow::Result<Config> {
     Ok(Config::check(raw)?)
 }
 
-/// The rows as a model of `schema` reads them, `[rows, n_features]`.
-///
-/// Errors: a row that can't be read.
-pub fn values(table: &Table, schema: &Schema) -> anyhow::Result<Array2<f32>> {
-    Ok(Array2::from_shape_vec((table.rows.len(), schema.n_features()), table.rows.concat())?)
-}
-
 /// Reads a table with the labels of a column: of `label`, or, if none is named, of the column `label` if there is one.
 ///
 /// Errors: the file can't be read, or has no column of the name that was given.
-pub fn read_table(path: &Path, label: Option<&str>) -> anyhow::Result<Table> {
+pub fn read_table(path: &Path, label: Option<&str>, config: &Config) -> anyhow::Result<Table> {
     const USUAL: &str = "label";
-    let has_usual = || anyhow::Ok(Table::columns(path)?.iter().any(|name| name == USUAL));
-    match label {
-        Some(label) => Table::read(path, Some(label)),
-        None if has_usual()? => Table::read(path, Some(USUAL)),
-        None => Table::read(path, None),
-    }
+    let label = match label {
+        None if Table::columns(path)?.iter().any(|name| name == USUAL) => Some(USUAL),
+        label => label,
+    };
+    Table::read(path, label, &texts_of_wishes(&config.schema.features))
 }
 
 #[cfg(test)]
@@ -261,8 +251,8 @@ mod tests {
     use super::*;
 
     fn table(labels: &[bool]) -> Table {
-        let rows = (0..labels.len()).map(|i| vec![i as f32]).collect();
-        Table { names: vec!["a".into()], rows, labels: labels.to_vec() }
+        let rows: String = labels.iter().enumerate().map(|(i, label)| format!("{i},{label}\n")).collect();
+        Table::parse(format!("a,label\n{rows}").as_bytes(), Some("label"), &[]).unwrap()
     }
 
     #[test]
@@ -280,7 +270,9 @@ mod tests {
     fn too_few_normal_rows_are_refused() {
         let error = Split::new(&table(&[true, true, true, false]), Protocol::Normal, Some(2)).unwrap_err();
         assert_eq!(error.to_string(), "--warmup 2: only 1 rows are labelled 0");
-        assert!(Split::new(&table(&[]), Protocol::Normal, None).is_err());
+        let mut unlabelled = table(&[false; 4]);
+        unlabelled.labels.clear();
+        assert!(Split::new(&unlabelled, Protocol::Normal, None).is_err());
     }
 
     #[test]

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
-use super::table::Table;
+use super::table::{Table, texts_of_schema};
 use super::{ConfigOptions, file_config};
 use crate::app;
 use crate::batch::{Batch, Carried};
 use crate::config::Config;
 use crate::decode;
 use crate::history::{History, Range, TopicHistory};
-use crate::model::{Model, artifact};
+use crate::model::{Model, features};
 use crate::pipeline::publish::Publisher;
-use crate::preprocess::Schema;
 use crate::record::RecordId;
+use crate::registry::load_labelled;
 use crate::sink::{Channel, MemorySink, Sink};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -49,7 +49,7 @@ pub struct Options {
 
 /// Explains one row or record.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let model = Arc::new(artifact::load(&options.model)?);
+    let model = Arc::new(load_labelled(&options.model)?);
     let (config, id, payload, time_ms) = match (&options.record, options.row) {
         (Some(record), _) => of_topic(options, record)?,
         (None, Some(row)) => of_file(options, row, &model)?,
@@ -68,11 +68,11 @@ type Found = (Config, RecordId, Vec<u8>, i64);
 
 fn of_file(options: &Options, row: usize, model: &Model) -> anyhow::Result<Found> {
     let file = options.file.as_ref().ok_or_else(|| anyhow!("--row wants a file"))?;
-    let table = Table::read(file, options.label.as_deref())?;
-    model.check_schema(&Schema::new(table.names.iter().cloned())?)?;
+    let table = Table::read(file, options.label.as_deref(), &texts_of_schema(&model.schema))?;
+    table.check(model)?;
     let payload = table.payloads().into_iter().nth(row);
     let payload = payload.with_context(|| format!("--row {row}: {} has {} rows", file.display(), table.rows.len()))?;
-    let mut raw = file_config(&options.config.load_for_file()?);
+    let mut raw = file_config(&options.config.load_for_file()?, table.format());
     raw.input.topic = file.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
     Ok((Config::check(raw)?, RecordId { partition: 0, offset: row as i64 }, payload, 0))
 }
@@ -108,9 +108,8 @@ fn record_of(
     time_ms: i64,
     payload: &[u8],
 ) -> anyhow::Result<String> {
-    let names: Vec<String> = model.schema.names().map(str::to_owned).collect();
-    let mut decoder = decode::build(&config.decode, &names);
-    let mut batch = Batch::new(1, names.len());
+    let mut decoder = decode::build(&config.decode, &features::fields(&model.schema));
+    let mut batch = Batch::new(1, model.n_features());
     let decoded = decoder.decode(payload, batch.slot())?;
     let carried = Carried { passthrough: decoder.passthrough(), ..Carried::default() };
     batch.push(id, decoded.time_ms.unwrap_or(time_ms), carried);
@@ -129,9 +128,14 @@ fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Re
     let score = &record["score"];
     writeln!(out, "score {} of the threshold, p = {}", text(&score["ratio"]), score["p_value"])?;
     writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "feature", "actual", "expected", "residual", "share")?;
+    let word = |value: &serde_json::Value| match value {
+        serde_json::Value::String(word) => word.clone(),
+        serde_json::Value::Bool(value) => value.to_string(),
+        number => text(number),
+    };
     for feature in record["features"].as_array().into_iter().flatten() {
         let name = feature["name"].as_str().unwrap_or_default();
-        let [actual, expected] = [text(&feature["actual"]), text(&feature["expected"])];
+        let [actual, expected] = [word(&feature["actual"]), word(&feature["expected"])];
         let sigma = feature["residual_z"].as_f64().unwrap_or_default();
         let share = 100.0 * feature["contribution"].as_f64().unwrap_or_default();
         writeln!(out, "{name:<28} {actual:>12} {expected:>12} {sigma:>7.1} σ {share:>5.1} %")?;
@@ -142,15 +146,16 @@ fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Re
         "all other features",
         100.0 * record["unexplained"].as_f64().unwrap_or_default()
     )?;
-    for pattern in record["patterns"].as_array().into_iter().flatten() {
-        let name = pattern["name"].as_str().unwrap_or_default();
+    let patterns = record["patterns"].as_array().map_or(&[][..], Vec::as_slice);
+    if !patterns.is_empty() {
+        writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "pattern", "activation", "usual", "99 %", "share")?;
+    }
+    for pattern in patterns {
+        let name = format!("{} {}", pattern["latent"], pattern["name"].as_str().unwrap_or_default());
+        let [activation, usual, p99] = ["activation", "usual", "p99"].map(|field| text(&pattern[field]));
+        let share = 100.0 * pattern["contribution"].as_f64().unwrap_or_default();
         let role = pattern["role"].as_str().unwrap_or_default();
-        writeln!(
-            out,
-            "pattern {name}: {role}, {} against usually {}",
-            text(&pattern["activation"]),
-            text(&pattern["usual"])
-        )?;
+        writeln!(out, "{name:<28} {activation:>12} {usual:>12} {p99:>9} {share:>5.1} %  {role}")?;
     }
     Ok(())
 }

@@ -37,10 +37,10 @@ pub struct Local {
 impl Local {
     /// A pipeline whose history is `history`, and which scores `rows` of `table` after it.
     pub fn new(config: &Config, name: &str, table: &Table, history: &[usize], rows: &[usize]) -> anyhow::Result<Self> {
-        let mut raw: RawConfig = file_config(config);
+        let mut raw: RawConfig = file_config(config, table.format());
         raw.input.topic = name.to_owned();
         raw.output.scores = Some("scores".into());
-        raw.schema.features.clone_from(&table.names);
+        raw.schema.features = table.wishes(&config.schema.features)?;
         raw.pipeline.rows_max = ROWS_MAX;
         raw.history.rows_min = raw.history.rows_min.min(history.len().max(1));
         raw.history.rows = raw.history.rows.max(raw.history.rows_min);

@@ -4,9 +4,12 @@
 mod check;
 mod compare;
 pub mod demo;
+mod encode;
 mod eval;
 pub mod evaluate;
 mod explain;
+mod export;
+mod import;
 mod local;
 mod models;
 mod run;
@@ -23,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 pub use table::Table;
 
 use crate::config::{Config, Problems, RawConfig, Sources};
+use crate::decode::{self, Format};
 
 /// Exit code of a configuration that is wrong (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
@@ -62,6 +66,12 @@ enum Command {
     Compare(compare::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
+    /// Writes the sparse latents of each row of a CSV file, or the denoised rows
+    Encode(encode::Options),
+    /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
+    Export(export::Options),
+    /// Makes a model of weights that another tool wrote: SAELens, sparsify, npz
+    Import(import::Options),
     /// Lists, shows and rolls back the models of the registry
     Models(models::Options),
     /// Prints the JSON Schema of a record that strayd writes
@@ -122,6 +132,9 @@ pub fn main() -> ExitCode {
         Command::Eval(options) => eval::run(options),
         Command::Compare(options) => compare::run(options),
         Command::Explain(options) => explain::run(options),
+        Command::Encode(options) => encode::run(options),
+        Command::Export(options) => export::run(options),
+        Command::Import(options) => import::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),
     };
@@ -158,12 +171,14 @@ fn progress_bar(n: u64, what: &'static str) -> indicatif::ProgressBar {
     indicatif::ProgressBar::new(n).with_style(style).with_message(what)
 }
 
-/// Defaults under `raw` for a pipeline over a file.
-fn file_config(config: &Config) -> RawConfig {
-    let mut raw: RawConfig = (**config).clone();
-    raw.decode = crate::decode::Config { format: crate::decode::Format::Packed, ..raw.decode };
-    raw.decode.payload_bytes_max = usize::MAX;
-    raw
+/// Defaults under `raw` for a pipeline over a file of payloads in `format`.
+fn file_config(config: &Config, format: Format) -> RawConfig {
+    RawConfig { decode: file_decode(format), ..(**config).clone() }
+}
+
+/// How the rows of a file are decoded: each is a vector and nothing else.
+fn file_decode(format: Format) -> decode::Config {
+    decode::Config { format, payload_bytes_max: usize::MAX, ..decode::Config::default() }
 }
 
 #[cfg(test)]

@@ -1,12 +1,21 @@
-//! `strayd models`: what the registry holds, and going back.
+//! `strayd models`: what the registry holds, what a model has learnt, and going back.
+
+mod label;
+mod map;
+mod picture;
+mod plot;
+mod show;
+mod tsne;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::ConfigOptions;
-use crate::registry::{Directory, Entry, Registry};
+use crate::model::Model;
+use crate::registry::{Directory, Entry, Registry, load_labelled};
 
 /// Options of `strayd models`.
 #[derive(Debug, Args)]
@@ -19,13 +28,12 @@ pub struct Options {
 enum Action {
     /// Lists the versions; * marks the one that scores
     List(Common),
-    /// Shows one version: its features, calibration and lineage
-    Show {
-        /// Version [default: the current one]
-        version: Option<u64>,
-        #[command(flatten)]
-        common: Common,
-    },
+    /// Shows one version: its features, calibration, lineage, and with --latents what it has learnt
+    Show(show::Options),
+    /// Gives a latent a name of your own; it outlives retrains and is in every record from then on
+    Label(label::Options),
+    /// Draws one: the course of its training, its scores with the threshold, and a map of its latents
+    Plot(plot::Options),
     /// Makes an older version current; a running daemon swaps it in within a second
     Rollback {
         /// Version to go back to [default: the one before the current one]
@@ -51,11 +59,48 @@ impl Common {
     }
 }
 
-/// Lists, shows or rolls back.
+/// Which model is meant.
+#[derive(Debug, Args)]
+struct Which {
+    /// Version [default: the current one]
+    version: Option<u64>,
+    /// A model's directory instead, as `strayd train` wrote it
+    #[arg(long, value_name = "DIR", conflicts_with = "version")]
+    model: Option<PathBuf>,
+}
+
+/// A model and where it is.
+struct Found {
+    model: Model,
+    path: PathBuf,
+    is_current: bool,
+}
+
+impl Which {
+    /// Loads it, with the labels of its latents.
+    fn load(&self, common: &Common) -> anyhow::Result<Found> {
+        if let Some(path) = &self.model {
+            return Ok(Found { model: load_labelled(path)?, path: path.clone(), is_current: false });
+        }
+        let registry = common.registry()?;
+        let current = registry.current()?;
+        let version = self
+            .version
+            .or(current)
+            .context("there is no model yet; the daemon trains the first one when it starts")?;
+        registry.labels()?;
+        let path = registry.path_of(version);
+        Ok(Found { model: registry.load(version)?, path, is_current: current == Some(version) })
+    }
+}
+
+/// Does what is asked for.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.action {
         Action::List(common) => list(common),
-        Action::Show { version, common } => show(*version, common),
+        Action::Show(options) => show::run(options),
+        Action::Label(options) => label::run(options),
+        Action::Plot(options) => plot::run(options),
         Action::Rollback { to, common } => rollback(*to, common),
     }
 }
@@ -86,46 +131,6 @@ fn list(common: &Common) -> anyhow::Result<()> {
             Err(refused) => writeln!(out, "{mark} {version:>7}  refused: {refused}")?,
         }
     }
-    Ok(())
-}
-
-fn show(version: Option<u64>, common: &Common) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let registry = common.registry()?;
-    let current = registry.current()?;
-    let version =
-        version.or(current).context("there is no model yet; the daemon trains the first one when it starts")?;
-    let model = registry.load(version)?;
-    let features: Vec<&str> = model.schema.names().collect();
-    let document = serde_json::json!({
-        "version": version,
-        "current": current == Some(version),
-        "hash": model.hash,
-        "path": registry.path_of(version),
-        "trained_at": model.trained_at(),
-        "features": features,
-        "schema_fingerprint": model.schema.fingerprint(),
-        "n_latents": model.autoencoder.b_enc.len(),
-        "lineage": model.lineage,
-    });
-    if common.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
-    }
-    let lineage = &model.lineage;
-    writeln!(out, "version    {version}{}", if current == Some(version) { " (current)" } else { "" })?;
-    writeln!(out, "hash       {}", model.hash)?;
-    writeln!(
-        out,
-        "trained    {} on {} rows, {} held out",
-        model.trained_at(),
-        lineage.n_rows_train,
-        lineage.n_rows_holdout
-    )?;
-    writeln!(out, "reason     {}, seed {}, parent {}", lineage.reason, lineage.seed, or_none(lineage.parent))?;
-    writeln!(out, "source     {} in {} stretches", lineage.source, lineage.chunks.len())?;
-    writeln!(out, "latents    {}", model.autoencoder.b_enc.len())?;
-    writeln!(out, "features   {} ({})", features.len(), features.join(", "))?;
     Ok(())
 }
 

@@ -7,10 +7,9 @@ use anyhow::Context;
 use clap::Args;
 
 use super::local::Local;
-use super::table::Table;
+use super::table::{Table, texts_of_schema};
 use super::{ConfigOptions, progress_bar};
 use crate::model::artifact;
-use crate::preprocess::Schema;
 use crate::sink::Channel;
 
 /// Options of `strayd score`.
@@ -35,8 +34,8 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.config.load_for_file()?;
     let model = artifact::load(&options.model)?;
-    let table = Table::read(&options.file, options.label.as_deref())?;
-    model.check_schema(&Schema::new(table.names.iter().cloned())?).with_context(|| {
+    let table = Table::read(&options.file, options.label.as_deref(), &texts_of_schema(&model.schema))?;
+    table.check(&model).with_context(|| {
         format!("{} does not have the features of {}", options.file.display(), options.model.display())
     })?;
     let rows: Vec<usize> = (0..table.rows.len()).collect();

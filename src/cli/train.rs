@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ndarray::Array2;
 
-use super::table::Table;
+use super::table::{Table, texts_of_wishes, values_of};
 use super::{ConfigOptions, progress_bar};
 use crate::model::{Chunk, artifact};
-use crate::preprocess::Schema;
+use crate::preprocess::Kind;
 use crate::record::RecordId;
 use crate::telemetry::now_ms;
 use crate::train::{self, Rows};
@@ -46,14 +45,17 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.out.exists() {
         bail!("--out {}: it is there already; name a new directory", options.out.display());
     }
-    let mut table = Table::read(&options.file, options.label.as_deref())?;
+    let wishes = &config.schema.features;
+    let mut table = Table::read(&options.file, options.label.as_deref(), &texts_of_wishes(wishes))?;
     table.rows.truncate(options.rows.unwrap_or(usize::MAX));
     let n_rows = table.rows.len();
-    let schema = Arc::new(Schema::new(table.names.iter().cloned())?);
-    let values = Array2::from_shape_vec((n_rows, table.names.len()), table.rows.concat())?;
+    let payloads = table.payloads();
+    let resolved = table.resolve(&config)?;
+    let schema = Arc::new(resolved.schema);
     let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let rows = Rows::new(values_of(&schema, table.format(), &payloads)?, ids);
     let bar = progress_bar(0, "training");
-    let mut fitted = train::fit(schema, &Rows { values, ids }, &config.model, options.seed, &mut |progress| {
+    let mut fitted = train::fit(Arc::clone(&schema), &rows, &config.model, options.seed, &mut |progress| {
         bar.set_length(progress.steps_total);
         bar.set_position(progress.steps_done);
         ControlFlow::Continue(())
@@ -62,7 +64,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     bar.finish_and_clear();
     fitted.lineage.source = options.file.display().to_string();
     fitted.lineage.reason = "strayd train".into();
-    let payloads = table.payloads();
     fitted.lineage.chunks = vec![Chunk::of_payloads(0, 0, payloads.iter().map(Vec::as_slice))];
     let report = fitted.report.clone();
     let model = fitted.into_model(1, now_ms());
@@ -71,6 +72,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let mut document = serde_json::to_value(&report)?;
         document["out"] = options.out.display().to_string().into();
         document["hash"] = model.hash.clone().into();
+        document["features"] = serde_json::to_value(schema.features())?;
+        document["suggestions"] = serde_json::to_value(&resolved.suggestions)?;
         println!("{document}");
     } else {
         println!("trained on {} of {n_rows} rows, {} held out", report.n_train, report.n_holdout);
@@ -79,6 +82,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             report.explained_variance,
             100.0 * report.latents_dead_ratio
         );
+        let others = schema.features().iter().filter(|feature| feature.kind != Kind::Numeric);
+        for feature in others {
+            println!("feature {feature}");
+        }
+        for (feature, suggestion) in &resolved.suggestions {
+            println!("feature {feature}: {suggestion}");
+        }
         println!("model {} in {}", model.short_hash(), options.out.display());
     }
     Ok(())

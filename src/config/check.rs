@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Problem, RawConfig};
 use crate::kafka::Protocol;
-use crate::preprocess::Schema;
+use crate::preprocess::Wish;
 
 /// librdkafka's default of `max.poll.interval.ms`.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
@@ -60,8 +60,8 @@ impl Found {
             }
             taken.push((key, topic));
         }
-        let names = &raw.schema.features;
-        if let (false, Err(error)) = (names.is_empty(), Schema::new(names.iter().cloned())) {
+        let wishes = &raw.schema.features;
+        if let (false, Err(error)) = (wishes.is_empty(), Wish::check(wishes)) {
             self.need(false, "schema.features", || error.to_string());
         }
         let decode = &raw.decode;

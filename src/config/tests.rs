@@ -76,6 +76,20 @@ fn all_wrong_values_are_named_at_once() {
 }
 
 #[test]
+fn features_are_names_or_tables() {
+    let with = |features: &str| load(&format!("[input]\ntopic = \"t\"\n[schema]\nfeatures = {features}"), &[], &[]);
+    let config = with(r#"["temp", { name = "hour", kind = "cyclic", period = 24 }]"#).expect("right");
+    assert_eq!(config.schema.features[1].period, Some(24.0));
+    let problem = |features: &str| with(features).expect_err("wrong").to_string();
+    let said = problem(r#"[{ name = "hour", kind = "cyclic" }]"#);
+    assert!(said.contains("schema.features: feature `hour`: a cyclic feature needs a period"), "{said}");
+    let said = problem(r#"[{ name = "hour", kind = "octal" }]"#);
+    assert!(said.contains("unknown variant `octal`, expected one of `auto`, `numeric`, `log`"), "{said}");
+    let environment = [("STRAYD__INPUT__TOPIC", "t"), ("STRAYD__SCHEMA__FEATURES", "temp, load")];
+    assert_eq!(load("", &environment, &[]).expect("right").schema.features.len(), 2);
+}
+
+#[test]
 fn the_topic_must_be_named() {
     assert_eq!(keys(&load("", &[], &[]).expect_err("no topic")), ["input.topic"]);
 }

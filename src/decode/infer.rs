@@ -1,8 +1,9 @@
-//! Learns the feature names from a sample of records, never from one record alone.
+//! Learns the features, and what they hold, from a sample of records, never from one record alone.
 //!
-//! A name is a feature when it holds a number in at least a tenth of the sample and hardly ever anything but numbers and
-//! null. A few odd records decide nothing: they are bad, and will be rejected as such. What was left out is reported
-//! with the reason, so that nobody has to guess why a field is not watched.
+//! A name is a feature when it holds numbers, or booleans, or a few strings that come again and again, in at least a
+//! tenth of the sample, and hardly ever anything else but null. A few odd records decide nothing: they are bad, and will
+//! be rejected as such. What was left out is reported with the reason, so that nobody has to guess why a field is not
+//! watched. Features that were named beforehand are never left out; what they hold is learnt all the same.
 
 use std::collections::HashMap;
 
@@ -10,24 +11,63 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::json::without_non_finite;
+use super::seen::Seen;
 use super::{Config, Format};
 
-/// Share of the sample in which a name must hold a number. A name rarer than that is nearly always missing, and would
+/// Share of the sample in which a name must hold a value. A name rarer than that is nearly always missing, and would
 /// be scored on guesses.
 const PRESENT_SHARE_MIN: f64 = 0.1;
 
 /// What is rarer than a quarter of its opposite is a bad record; what is more frequent is a question for the user.
-fn is_stray(n_odd: usize, n_usual: usize) -> bool {
+pub(super) fn is_stray(n_odd: usize, n_usual: usize) -> bool {
     n_odd * 4 <= n_usual
 }
 
+/// What is known of the features before the sample is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints<'a> {
+    /// Names of the features in the order of the vector; empty: learnt.
+    pub names: &'a [String],
+    /// Those whose numbers are names, too: their values are counted.
+    pub categorical: &'a [String],
+    /// Most categories of a feature.
+    pub categories_max: usize,
+}
+
 /// The features of a topic, as its records show them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inferred {
-    /// Feature names in the order in which they first appeared.
-    pub names: Vec<String>,
+    /// Features in the order in which they were named, or first appeared.
+    pub fields: Vec<Observed>,
     /// Fields that are not features, with the reason.
     pub left_out: Vec<(String, String)>,
+}
+
+/// What a feature holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Its name.
+    pub name: String,
+    /// What most of its values are.
+    pub holds: Holds,
+    /// Its most frequent values as categories, most frequent first; of numbers only where that was asked for.
+    pub categories: Vec<String>,
+}
+
+/// What most values of a feature are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// No value was seen.
+    Nothing,
+    /// Numbers.
+    Numbers {
+        /// Whether they are never negative and their skewness is above 3: a logarithm may suit them.
+        skewed: bool,
+    },
+    /// `true` and `false`.
+    Booleans,
+    /// Strings.
+    Texts,
 }
 
 /// Why no schema can be learnt from a sample.
@@ -56,45 +96,104 @@ pub enum InferError {
 
 /// Learns the features from `sample`, payloads of the topic in the order in which they were read.
 ///
-/// Errors: an [`InferError`] that says what the sample looks like and which key settles it.
-pub fn infer(config: &Config, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
+/// Errors: an [`InferError`] that says what the sample looks like and which key settles it; never, if names are given.
+pub fn infer(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
     match config.format {
-        Format::Packed => {
-            let lengths = sample.iter().filter(|p| !p.is_empty() && p.len().is_multiple_of(4)).map(|p| p.len() / 4);
-            positions(sample.len(), "packed", lengths, "its size is not a multiple of four bytes")
-        }
-        Format::Json => json(config, sample),
+        Format::Packed => packed(hints, sample),
+        Format::Json => json(config, hints, sample),
     }
 }
 
-fn json(config: &Config, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
-    let mut objects = Vec::new();
-    let mut lengths = Vec::new();
-    let mut example = "the sample is empty".to_owned();
-    for payload in sample {
-        let vector = match parse(payload) {
-            Err(error) => {
-                example = format!("not JSON: {error}");
-                continue;
-            }
-            Ok(mut value) => match &config.field {
-                Some(field) => value.get_mut(field).map(Value::take),
-                None => Some(value),
-            },
-        };
-        match vector {
-            Some(Value::Object(fields)) => objects.push((payload, fields)),
-            Some(Value::Array(values)) => lengths.push(values.len()),
-            Some(_) => "it is neither an object nor an array".clone_into(&mut example),
-            None => example = format!("it has no field `{}`", config.field.as_deref().unwrap_or_default()),
+fn packed(hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
+    let vectors = || sample.iter().filter(|payload| !payload.is_empty() && payload.len().is_multiple_of(4));
+    let positions = match hints.names {
+        [] => positions(
+            sample.len(),
+            "packed",
+            vectors().map(|p| p.len() / 4),
+            "its size is not a multiple of four bytes",
+        )?,
+        names => names.to_vec(),
+    };
+    let mut seen = Seen::of(&positions, hints.categorical);
+    for payload in vectors().filter(|payload| payload.len() == 4 * positions.len()) {
+        for (seen, bytes) in seen.iter_mut().zip(payload.chunks_exact(4)) {
+            seen.note_single(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         }
     }
-    match (objects.len(), lengths.len()) {
-        (0, _) => positions(sample.len(), "json", lengths.into_iter(), &example),
-        (n_objects, n_arrays) if is_stray(n_arrays, n_objects) => fields(config, &objects),
-        (n_objects, n_arrays) if is_stray(n_objects, n_arrays) => {
-            positions(sample.len(), "json", lengths.into_iter(), &example)
+    Ok(Inferred { fields: observed(&positions, &seen, hints), left_out: Vec::new() })
+}
+
+fn observed(names: &[String], seen: &[Seen], hints: Hints<'_>) -> Vec<Observed> {
+    names.iter().zip(seen).map(|(name, seen)| seen.observed(name, hints.categories_max)).collect()
+}
+
+type Object = serde_json::Map<String, Value>;
+
+/// The vectors of a sample, in both forms.
+#[derive(Default)]
+struct Vectors<'a> {
+    objects: Vec<(&'a [u8], Object)>,
+    arrays: Vec<Vec<Value>>,
+    /// Why the last record that is no vector is none.
+    example: String,
+}
+
+impl<'a> Vectors<'a> {
+    fn read(config: &Config, sample: &'a [Vec<u8>]) -> Self {
+        let mut vectors = Self { example: "the sample is empty".to_owned(), ..Self::default() };
+        for payload in sample {
+            let vector = match parse(payload) {
+                Err(error) => {
+                    vectors.example = format!("not JSON: {error}");
+                    continue;
+                }
+                Ok(mut value) => match &config.field {
+                    Some(field) => value.get_mut(field).map(Value::take),
+                    None => Some(value),
+                },
+            };
+            match vector {
+                Some(Value::Object(fields)) => vectors.objects.push((payload, fields)),
+                Some(Value::Array(values)) => vectors.arrays.push(values),
+                Some(_) => "it is neither an object nor an array".clone_into(&mut vectors.example),
+                None => {
+                    vectors.example = format!("it has no field `{}`", config.field.as_deref().unwrap_or_default());
+                }
+            }
         }
+        vectors
+    }
+
+    /// What each of the named features holds, in either form.
+    fn observe(&self, names: &[String], hints: Hints<'_>) -> Vec<Observed> {
+        let mut seen = Seen::of(names, hints.categorical);
+        for (_, object) in &self.objects {
+            for (name, seen) in names.iter().zip(&mut seen) {
+                seen.note(object.get(name).unwrap_or(&Value::Null));
+            }
+        }
+        for array in self.arrays.iter().filter(|array| array.len() == names.len()) {
+            seen.iter_mut().zip(array).for_each(|(seen, value)| seen.note(value));
+        }
+        observed(names, &seen, hints)
+    }
+}
+
+fn json(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
+    let vectors = Vectors::read(config, sample);
+    if !hints.names.is_empty() {
+        return Ok(Inferred { fields: vectors.observe(hints.names, hints), left_out: Vec::new() });
+    }
+    let by_position = || {
+        let lengths = vectors.arrays.iter().map(Vec::len);
+        let names = positions(sample.len(), "json", lengths, &vectors.example)?;
+        Ok(Inferred { fields: vectors.observe(&names, hints), left_out: Vec::new() })
+    };
+    match (vectors.objects.len(), vectors.arrays.len()) {
+        (0, _) => by_position(),
+        (n_objects, n_arrays) if is_stray(n_arrays, n_objects) => fields(config, hints, &vectors.objects),
+        (n_objects, n_arrays) if is_stray(n_objects, n_arrays) => by_position(),
         _ => Err(InferError::Mixed),
     }
 }
@@ -108,63 +207,29 @@ fn parse(payload: &[u8]) -> serde_json::Result<Value> {
     }
 }
 
-/// What one name held over the sample.
-#[derive(Default)]
-struct Seen {
-    first: (usize, usize),
-    n_numbers: usize,
-    n_other: usize,
-    other: &'static str,
-}
-
-impl Seen {
-    fn note_other(&mut self, what: &'static str) {
-        self.n_other += 1;
-        self.other = what;
-    }
-}
-
-type Object<'a> = (&'a Vec<u8>, serde_json::Map<String, Value>);
-
-fn fields(config: &Config, objects: &[Object<'_>]) -> Result<Inferred, InferError> {
-    let mut seen: HashMap<&str, Seen> = HashMap::new();
+fn fields(config: &Config, hints: Hints<'_>, objects: &[(&[u8], Object)]) -> Result<Inferred, InferError> {
+    let mut seen: HashMap<&str, ((usize, usize), Seen)> = HashMap::new();
     for (i, (payload, object)) in objects.iter().enumerate() {
         for (name, value) in object {
-            let first = || Seen { first: (i, place(payload, name)), ..Seen::default() };
-            let entry = seen.entry(name).or_insert_with(first);
-            match value {
-                Value::Number(_) => entry.n_numbers += 1,
-                Value::Null => {}
-                Value::Bool(_) => entry.note_other("a boolean"),
-                Value::String(_) => entry.note_other("a string"),
-                Value::Array(_) => entry.note_other("an array"),
-                Value::Object(_) => entry.note_other("an object"),
-            }
+            let first = || ((i, place(payload, name)), Seen::default());
+            seen.entry(name).or_insert_with(first).1.note(value);
         }
     }
     let mut ordered: Vec<_> = seen.into_iter().collect();
-    ordered.sort_by_key(|(name, seen)| (seen.first, *name));
+    ordered.sort_by_key(|(name, (first, _))| (*first, *name));
     let is_set_aside =
         |name: &str| config.time_field.as_deref() == Some(name) || config.passthrough.iter().any(|p| p == name);
-    let mut inferred = Inferred { names: Vec::new(), left_out: Vec::new() };
-    for (name, seen) in ordered {
-        let share = seen.n_numbers as f64 / objects.len() as f64;
-        let reason = match () {
-            () if is_set_aside(name) && config.field.is_none() => continue,
-            () if !is_stray(seen.n_other, seen.n_numbers) => {
-                format!("it is {} in {} of {} records", seen.other, seen.n_other, objects.len())
-            }
-            () if share < PRESENT_SHARE_MIN => {
-                format!("it is a number in {} of {} records", seen.n_numbers, objects.len())
-            }
-            () => {
-                inferred.names.push(name.to_owned());
-                continue;
-            }
-        };
-        inferred.left_out.push((name.to_owned(), reason));
+    let mut inferred = Inferred { fields: Vec::new(), left_out: Vec::new() };
+    for (name, (_, seen)) in ordered {
+        if is_set_aside(name) && config.field.is_none() {
+            continue;
+        }
+        match seen.why_no_feature(objects.len(), PRESENT_SHARE_MIN, hints.categories_max) {
+            Some(reason) => inferred.left_out.push((name.to_owned(), reason)),
+            None => inferred.fields.push(seen.observed(name, hints.categories_max)),
+        }
     }
-    if inferred.names.is_empty() {
+    if inferred.fields.is_empty() {
         let why: Vec<_> = inferred.left_out.iter().take(5).map(|(name, why)| format!("`{name}`: {why}")).collect();
         return Err(InferError::NoFeature(why.join("; ")));
     }
@@ -177,12 +242,13 @@ fn place(payload: &[u8], name: &str) -> usize {
     payload.windows(quoted.len()).position(|window| window == quoted.as_bytes()).unwrap_or(payload.len())
 }
 
+/// Names of the places of vectors that have none, by their lengths.
 fn positions(
     n_records: usize,
     format: &'static str,
     lengths: impl Iterator<Item = usize>,
     example: &str,
-) -> Result<Inferred, InferError> {
+) -> Result<Vec<String>, InferError> {
     let mut counts: HashMap<usize, usize> = HashMap::new();
     for length in lengths.filter(|&length| length > 0) {
         *counts.entry(length).or_default() += 1;
@@ -192,9 +258,7 @@ fn positions(
     match counts[..] {
         [] => Err(InferError::NoVector { n_records, format, example: example.to_owned() }),
         [(a, n_a), (b, n_b), ..] if !is_stray(n_b, n_a) => Err(InferError::Lengths(a, b)),
-        [(length, _), ..] => {
-            Ok(Inferred { names: (0..length).map(|i| format!("f{i}")).collect(), left_out: Vec::new() })
-        }
+        [(length, _), ..] => Ok((0..length).map(|i| format!("f{i}")).collect()),
     }
 }
 
@@ -206,19 +270,72 @@ mod tests {
         texts.iter().map(|text| text.as_bytes().to_vec()).collect()
     }
 
-    #[test]
-    fn names_are_the_union_over_the_sample_in_order_of_appearance() {
-        let sample = sample(&[r#"{"b": 1, "a": null}"#, r#"{"a": 2, "c": 3}"#, "garbage"]);
-        assert_eq!(infer(&Config::default(), &sample).expect("learnt").names, ["b", "a", "c"]);
+    const HINTS: Hints<'static> = Hints { names: &[], categorical: &[], categories_max: 3 };
+
+    fn learn(config: &Config, sample: &[Vec<u8>]) -> (Vec<String>, Vec<(String, String)>) {
+        let inferred = infer(config, HINTS, sample).expect("learnt");
+        (inferred.fields.into_iter().map(|field| field.name).collect(), inferred.left_out)
     }
 
     #[test]
-    fn fields_that_are_not_numbers_are_left_out_with_the_reason() {
-        let sample = sample(&[r#"{"a": 1, "site": "north"}"#, r#"{"a": 2, "site": null, "b": null}"#]);
-        let inferred = infer(&Config::default(), &sample).expect("learnt");
-        assert_eq!(inferred.names, ["a"]);
-        let reasons: Vec<_> = inferred.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect();
-        assert_eq!(reasons, ["site it is a string in 1 of 2 records", "b it is a number in 0 of 2 records"]);
+    fn names_are_the_union_over_the_sample_in_order_of_appearance() {
+        let sample = sample(&[r#"{"b": 1, "a": null}"#, r#"{"a": 2, "c": 3}"#, "garbage"]);
+        assert_eq!(learn(&Config::default(), &sample).0, ["b", "a", "c"]);
+    }
+
+    #[test]
+    fn fields_that_are_no_features_are_left_out_with_the_reason() {
+        let texts: Vec<String> = (0..20)
+            .map(|i| {
+                format!(
+                    r#"{{"a": {i}, "site": "north", "id": "x{i}", "tags": [], "rare": null, "mix": {}}}"#,
+                    ["1", "\"1\""][i % 2]
+                )
+            })
+            .collect();
+        let (names, left_out) =
+            learn(&Config::default(), &sample(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert_eq!(names, ["a"]);
+        let reasons: Vec<_> = left_out.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let wanted = [
+            "site: it is a string and always `north`",
+            "id: it is a string with 20 different values in 20 records",
+            "tags: it is an array in 20 of 20 records",
+            "rare: it has a value in 0 of 20 records",
+            "mix: it is a string in 10 of 20 records and a number in 10",
+        ];
+        assert_eq!(reasons, wanted);
+    }
+
+    #[test]
+    fn strings_that_come_again_and_booleans_are_features() {
+        let texts: Vec<String> =
+            (0..20).map(|i| format!(r#"{{"p": "{}", "up": {}}}"#, ["tcp", "tcp", "udp"][i % 3], i % 2 == 0)).collect();
+        let sample: Vec<Vec<u8>> = texts.into_iter().map(String::into_bytes).collect();
+        let fields = infer(&Config::default(), HINTS, &sample).expect("learnt").fields;
+        assert_eq!((fields[0].holds, fields[1].holds), (Holds::Texts, Holds::Booleans));
+        assert_eq!(fields[0].categories, ["tcp", "udp"]);
+    }
+
+    #[test]
+    fn named_features_are_never_left_out() {
+        let names = ["id", "port", "gone"].map(str::to_owned);
+        let hints = Hints { names: &names, categorical: &names[1..2], categories_max: 2 };
+        let sample =
+            sample(&[r#"{"id": "x", "port": 80}"#, r#"{"id": "y", "port": 22}"#, r#"["z", 80.0, null]"#, "{}"]);
+        let fields = infer(&Config::default(), hints, &sample).expect("learnt").fields;
+        assert_eq!(
+            fields.iter().map(|field| field.holds).collect::<Vec<_>>(),
+            [Holds::Texts, Holds::Numbers { skewed: false }, Holds::Nothing]
+        );
+        assert_eq!(
+            (&fields[0].categories[..], &fields[1].categories[..]),
+            (&["x", "y"].map(str::to_owned)[..], &["80", "22"].map(str::to_owned)[..])
+        );
+        let packed = Config { format: Format::Packed, ..Config::default() };
+        let payload: Vec<u8> = [1.0f32, 80.0, 0.1].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let fields = infer(&packed, hints, &[payload]).expect("learnt").fields;
+        assert_eq!((fields[1].name.as_str(), &fields[1].categories[..]), ("port", &["80".to_owned()][..]));
     }
 
     #[test]
@@ -227,30 +344,29 @@ mod tests {
         texts.push(r#"{"a": "broken", "b": 1e400}"#);
         texts.push("[1, 2, 3]");
         texts.extend([r#"{"a": 1, "b": 2}"#; 4]);
-        let inferred = infer(&Config::default(), &sample(&texts)).expect("learnt");
-        assert_eq!((inferred.names, inferred.left_out), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        assert_eq!(learn(&Config::default(), &sample(&texts)), (vec!["a".to_owned(), "b".to_owned()], vec![]));
         let mut texts = vec!["[1, 2]"; 4];
         texts.push(r#"{"a": 1}"#);
-        assert_eq!(infer(&Config::default(), &sample(&texts)).expect("learnt").names, ["f0", "f1"]);
+        assert_eq!(learn(&Config::default(), &sample(&texts)).0, ["f0", "f1"]);
     }
 
     #[test]
     fn time_and_passthrough_are_no_features() {
         let config = Config { time_field: Some("t".into()), passthrough: vec!["line".into()], ..Config::default() };
-        let inferred = infer(&config, &sample(&[r#"{"t": 5, "line": 3, "x": 1}"#])).expect("learnt");
-        assert_eq!((inferred.names, inferred.left_out), (vec!["x".to_owned()], vec![]));
+        let learnt = learn(&config, &sample(&[r#"{"t": 5, "line": 3, "x": 1}"#]));
+        assert_eq!(learnt, (vec!["x".to_owned()], vec![]));
     }
 
     #[test]
     fn arrays_and_packed_vectors_get_positions_as_names() {
-        assert_eq!(infer(&Config::default(), &sample(&["[1,2]", "[3,4]"])).expect("learnt").names, ["f0", "f1"]);
+        assert_eq!(learn(&Config::default(), &sample(&["[1,2]", "[3,4]"])).0, ["f0", "f1"]);
         let packed = Config { format: Format::Packed, ..Config::default() };
-        assert_eq!(infer(&packed, &[vec![0; 8], vec![0; 8], vec![0; 3]]).expect("learnt").names, ["f0", "f1"]);
+        assert_eq!(learn(&packed, &[vec![0; 8], vec![0; 8], vec![0; 3]]).0, ["f0", "f1"]);
     }
 
     #[test]
     fn what_cannot_be_learnt_says_why() {
-        let error = |texts: &[&str]| infer(&Config::default(), &sample(texts)).expect_err("nothing to learn");
+        let error = |texts: &[&str]| infer(&Config::default(), HINTS, &sample(texts)).expect_err("nothing to learn");
         assert_eq!(error(&["[1]", "[1,2]"]), InferError::Lengths(1, 2));
         assert_eq!(error(&["[1]", "{\"a\": 1}"]), InferError::Mixed);
         assert!(error(&["x"]).to_string().starts_with("none of 1 sampled records is a vector"));

@@ -2,7 +2,7 @@
 //!
 //! The record is read once, straight into the row; no tree is built and no name is copied. Null, `NaN` and infinities
 //! (as bare words, which some producers write, or as `1e400`) mean missing. Unknown names are ignored and counted;
-//! a string, boolean, array or object in the place of a feature is refused.
+//! an array or object in the place of a feature is refused, and so is a string or boolean where a number should be.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Config, Decoded, Decoder, Reject, check_size, narrow};
+use super::field::{Field, Scalar};
+use super::{Config, Decoded, Decoder, Reject, check_size};
 
 /// Decoder of JSON records.
 pub struct Json {
@@ -24,7 +25,7 @@ pub struct Json {
 
 /// What the names of an object's fields mean.
 struct Names {
-    features: Vec<String>,
+    features: Vec<Field>,
     index: HashMap<String, usize>,
     field: Option<String>,
     time: Option<String>,
@@ -42,18 +43,18 @@ enum Role {
 }
 
 impl Json {
-    /// Makes the decoder for `names`, the features in the order of the schema.
-    pub fn new(config: &Config, names: &[String]) -> Self {
+    /// Makes the decoder for `fields`, the features in the order of the schema.
+    pub fn new(config: &Config, fields: &[Field]) -> Self {
         Self {
             names: Names {
-                features: names.to_vec(),
-                index: names.iter().cloned().enumerate().map(|(i, name)| (name, i)).collect(),
+                features: fields.to_vec(),
+                index: fields.iter().enumerate().map(|(i, field)| (field.name.clone(), i)).collect(),
                 field: config.field.clone(),
                 time: config.time_field.clone(),
                 passthrough: config.passthrough.clone(),
             },
             bytes_max: config.payload_bytes_max,
-            seen: vec![0; names.len()],
+            seen: vec![0; fields.len()],
             record: 0,
             passthrough: Vec::new(),
         }
@@ -132,11 +133,12 @@ impl Reading<'_> {
     }
 
     fn refuse_type<E: de::Error>(&mut self, place: &Place, got: &'static str) -> E {
-        let field = match *place {
-            Place::Feature(i) => self.names.features[i].clone(),
-            Place::Position(i) => format!("[{i}]"),
+        let (field, i) = match *place {
+            Place::Feature(i) => (self.names.features[i].name.clone(), i),
+            Place::Position(i) => (format!("[{i}]"), i),
         };
-        self.refuse(Reject::WrongType { field, got })
+        let expected = self.names.features[i].expected();
+        self.refuse(Reject::WrongType { field, got, expected })
     }
 
     fn keep<'de, A: MapAccess<'de>>(&mut self, i: usize, map: &mut A) -> Result<(), A::Error> {
@@ -211,10 +213,10 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
                 Role::Feature(i) => {
                     hint = i + 1;
                     if std::mem::replace(&mut state.seen[i], state.record) == state.record {
-                        let name = state.names.features[i].clone();
+                        let name = state.names.features[i].name.clone();
                         return Err(state.refuse(Reject::DuplicateName(name)));
                     }
-                    map.next_value_seed(Number { state, place: Place::Feature(i), out: i })?;
+                    map.next_value_seed(Single { state, place: Place::Feature(i), out: i })?;
                 }
                 Role::Vector if state.has_vector => {
                     let name = state.names.field.clone().unwrap_or_default();
@@ -243,7 +245,7 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
         }
         let expected = state.values.len();
         for i in 0..expected {
-            let seed = Number { state, place: Place::Position(i), out: i };
+            let seed = Single { state, place: Place::Position(i), out: i };
             if seq.next_element_seed(seed)?.is_none() {
                 return Err(state.refuse(Reject::WrongLength { got: i, expected }));
             }
@@ -285,7 +287,7 @@ impl Visitor<'_> for Key<'_> {
         let names = self.names;
         let holds_features = self.level == Level::Vector || names.field.is_none();
         if holds_features {
-            if names.features.get(self.hint).is_some_and(|next| next == name) {
+            if names.features.get(self.hint).is_some_and(|next| next.name == name) {
                 return Ok(Role::Feature(self.hint));
             }
             if let Some(&i) = names.index.get(name) {
@@ -306,7 +308,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Where a number stands in the record.
+/// Where a value stands in the record.
 #[derive(Clone, Copy)]
 enum Place {
     Feature(usize),
@@ -314,13 +316,23 @@ enum Place {
 }
 
 /// Seed for one feature's value.
-struct Number<'r, 'a> {
+struct Single<'r, 'a> {
     state: &'r mut Reading<'a>,
     place: Place,
     out: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Number<'_, '_> {
+impl Single<'_, '_> {
+    fn put<E: de::Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
+        match self.state.names.features[self.out].read(scalar) {
+            Ok(value) => self.state.values[self.out] = value,
+            Err(got) => return Err(self.state.refuse_type(&self.place, got)),
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Single<'_, '_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -328,36 +340,35 @@ impl<'de> DeserializeSeed<'de> for Number<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Number<'_, '_> {
+impl<'de> Visitor<'de> for Single<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number or null")
+        f.write_str("a single value or null")
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        self.state.values[self.out] = narrow(value);
-        Ok(())
+        self.put(Scalar::Float(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        self.visit_f64(value as f64)
+        self.put(Scalar::Signed(value))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        self.visit_f64(value as f64)
+        self.put(Scalar::Unsigned(value))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         Ok(())
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Err(self.state.refuse_type(&self.place, "a boolean"))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.put(Scalar::Boolean(value))
     }
 
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Err(self.state.refuse_type(&self.place, "a string"))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.put(Scalar::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {

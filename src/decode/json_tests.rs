@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn names() -> Vec<String> {
-    ["temp", "load", "flow"].map(str::to_owned).to_vec()
+fn fields() -> Vec<Field> {
+    ["temp", "load", "flow"].map(Field::number).to_vec()
 }
 
 fn decode_with(config: &Config, payload: &str) -> Result<(Decoded, Vec<f32>, Option<String>), Reject> {
-    let mut decoder = Json::new(config, &names());
+    let mut decoder = Json::new(config, &fields());
     let mut values = vec![f32::NAN; 3];
     let decoded = decoder.decode(payload.as_bytes(), &mut values)?;
     let carried = decoder.passthrough().map(|bytes| String::from_utf8(bytes.to_vec()).expect("JSON is UTF-8"));
@@ -98,7 +98,7 @@ fn reasons_name_the_field_and_what_was_found() {
 fn invalid_utf8_is_told_from_bad_json() {
     let mut values = vec![f32::NAN; 3];
     let payload = b"{\"temp\": 1, \"\xff\": 2}";
-    let reject = Json::new(&Config::default(), &names()).decode(payload, &mut values).expect_err("bad bytes");
+    let reject = Json::new(&Config::default(), &fields()).decode(payload, &mut values).expect_err("bad bytes");
     assert_eq!(reject, Reject::InvalidUtf8 { at: 13 });
 }
 
@@ -124,7 +124,7 @@ fn time_and_passthrough_are_taken_from_the_record() {
 
 #[test]
 fn a_refused_record_leaves_nothing_behind() {
-    let mut decoder = Json::new(&Config::default(), &names());
+    let mut decoder = Json::new(&Config::default(), &fields());
     let mut values = vec![f32::NAN; 3];
     decoder.decode(br#"{"temp": 1, "load": "x"}"#, &mut values).expect_err("wrong type");
     values.fill(f32::NAN);

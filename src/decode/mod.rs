@@ -4,14 +4,17 @@
 //! with a [`Reject`] that a person can act on. Decoders know names and formats, never Kafka. Adding a format is one
 //! file and three lines here.
 
+mod field;
 mod infer;
 mod json;
 mod packed;
+mod seen;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use infer::{InferError, Inferred, infer};
+pub use field::Field;
+pub use infer::{Hints, Holds, InferError, Inferred, Observed, infer};
 pub use json::Json;
 pub use packed::Packed;
 
@@ -19,7 +22,7 @@ pub use packed::Packed;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// An object of numbers, an array of numbers, or an object with the vector under [`Config::field`].
+    /// An object of values, an array of values, or an object with the vector under [`Config::field`].
     #[default]
     Json,
     /// Raw little-endian `f32`, four bytes a feature.
@@ -95,13 +98,15 @@ pub enum Reject {
         /// Number of features in the schema.
         expected: usize,
     },
-    /// Something that is neither a number nor null where a feature should be.
-    #[error("`{field}` is {got}, expected a number or null")]
+    /// Something that is no value of the feature.
+    #[error("`{field}` is {got}, expected {expected}")]
     WrongType {
         /// Name or position of the field.
         field: String,
         /// What was found.
         got: &'static str,
+        /// What the feature takes.
+        expected: &'static str,
     },
     /// A feature that stands twice in one record: which of the two is meant can't be known.
     #[error("`{0}` stands twice in the record")]
@@ -147,11 +152,11 @@ pub trait Decoder: Send {
     fn passthrough(&self) -> Option<&[u8]>;
 }
 
-/// Makes the decoder for `names`, the features in the order of the schema.
-pub fn build(config: &Config, names: &[String]) -> Box<dyn Decoder> {
+/// Makes the decoder for `fields`, the features in the order of the schema.
+pub fn build(config: &Config, fields: &[Field]) -> Box<dyn Decoder> {
     match config.format {
-        Format::Json => Box::new(Json::new(config, names)),
-        Format::Packed => Box::new(Packed::new(config)),
+        Format::Json => Box::new(Json::new(config, fields)),
+        Format::Packed => Box::new(Packed::new(config, fields)),
     }
 }
 

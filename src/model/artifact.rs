@@ -191,14 +191,16 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
     }
     let malformed = |name: &str, reason: String| ArtifactError::Malformed { name: name.to_owned(), reason };
     let cfg: Cfg = serde_json::from_slice(bytes(CFG)?).map_err(|e| malformed(CFG, e.to_string()))?;
-    let (mut autoencoder, since_fired) = tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind, cfg.strayd.activation)
-        .map_err(|reason| malformed(TENSORS, reason))?;
+    let (mut autoencoder, since_fired) =
+        tensors::read_weights(bytes(TENSORS)?, cfg.strayd.kind).map_err(|reason| malformed(TENSORS, reason))?;
+    autoencoder.activation = cfg.strayd.activation;
     autoencoder.k = cfg.k;
     let tail = tensors::read_calibration(bytes(CALIBRATION)?).map_err(|reason| malformed(CALIBRATION, reason))?;
     let (shape, block) = (autoencoder.shape(), cfg.strayd);
-    let n = block.schema.n_features();
+    let n = block.preprocessor.n_inputs();
     let consistent = (shape.n_inputs, shape.n_latents) == (cfg.d_in, cfg.d_sae)
-        && (n, n) == (block.preprocessor.n_features(), shape.n_inputs)
+        && block.preprocessor.fits(&block.schema)
+        && n == shape.n_inputs
         && (block.cards.residual_scale.len(), block.admission.variance.len()) == (n, n)
         && block.cards.latents.len() == shape.n_latents
         && block.schema.fingerprint() == manifest.schema_fingerprint;
@@ -213,7 +215,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         preprocessor: block.preprocessor,
         autoencoder,
         calibration: Calibration { location: block.location, scale: block.scale, tail: Tail::fit(tail) },
-        cards: block.cards,
+        cards: block.cards.numbered(),
         admission: block.admission,
         since_fired,
         lineage: manifest.lineage,

@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use super::lineage::Lineage;
 use super::workspace::Workspace;
 use crate::preprocess::{Preprocessor, Schema};
-use crate::record::rfc3339;
+use crate::record::{Value, rfc3339};
 use crate::sae::Autoencoder;
 use crate::score::{Cards, Evidence, Explanation, mean_squared_residuals};
 use crate::threshold::Calibration;
@@ -94,6 +94,15 @@ impl Model {
         self.schema.difference(topic).map_or(Ok(()), |difference| Err(SchemaMismatch { version, difference }))
     }
 
+    /// Refuses names that aren't the model's features in order.
+    ///
+    /// # Errors
+    /// Says which name differs.
+    pub fn check_names(&self, names: &[&str]) -> Result<(), SchemaMismatch> {
+        let version = self.version;
+        self.schema.difference_of_names(names).map_or(Ok(()), |difference| Err(SchemaMismatch { version, difference }))
+    }
+
     /// Scores raw rows `[rows, n_features]` (NaN is missing) into `workspace`.
     ///
     /// Panics when the rows have another number of features than the schema.
@@ -108,9 +117,20 @@ impl Model {
         let mut mask = workspace.mask.slice_mut(s![..n_rows, ..]);
         workspace.counts = self.preprocessor.transform(raw, x.view_mut(), mask.view_mut());
         self.autoencoder.forward(x.view(), mask.view(), &mut workspace.forward);
-        mean_squared_residuals(x.view(), workspace.forward.recons(), mask.view(), &mut workspace.raw);
+        let (recons, weights) = (workspace.forward.recons(), self.preprocessor.column_weights());
+        mean_squared_residuals(x.view(), recons, mask.view(), weights, &mut workspace.raw);
         workspace.z.clear();
         workspace.z.extend(workspace.raw.iter().map(|raw| self.calibration.z(*raw)));
+    }
+
+    /// What the model expects of row `row` of the batch that `workspace` holds: its reconstruction as people read it,
+    /// `[n_features]`.
+    ///
+    /// Panics when the workspace holds no such row of this model.
+    pub fn expected(&self, workspace: &Workspace, row: usize) -> Vec<Value> {
+        let [_, _, recons] = workspace.row(row);
+        let recons = recons.to_vec();
+        (0..self.n_features()).map(|i| self.preprocessor.expected(&self.schema, i, &recons)).collect()
     }
 
     /// Explains row `row` of the batch that `workspace` holds, by its `top_n` features and patterns; `actual` are the
@@ -119,9 +139,13 @@ impl Model {
     /// Panics when the workspace holds no such row of this model.
     pub fn explain(&self, actual: ArrayView1<'_, f32>, workspace: &Workspace, row: usize, top_n: usize) -> Explanation {
         let [x, mask, recons] = workspace.row(row);
-        let expected: Vec<f32> = recons.iter().enumerate().map(|(j, z)| self.preprocessor.inverse(j, *z)).collect();
+        let (schema, preprocessor) = (&self.schema, &self.preprocessor);
+        let expected = self.expected(workspace, row);
+        let actual = actual.iter().enumerate().map(|(i, raw)| preprocessor.actual(schema, i, *raw));
+        let actual: Vec<Option<Value>> = actual.collect();
         let latents = workspace.forward.latents().slice_move(s![row, ..]);
-        let evidence = Evidence { x, mask, recons, latents, actual, expected: &expected };
+        let (weights, columns) = (preprocessor.column_weights(), preprocessor.columns());
+        let evidence = Evidence { x, mask, recons, latents, weights, columns, actual: &actual, expected: &expected };
         let names: Vec<&str> = self.schema.names().collect();
         Explanation::new(&evidence, &self.cards, &names, top_n)
     }

@@ -34,6 +34,15 @@ impl Chunk {
     }
 }
 
+/// The course of one part of a training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// Name of the part: `trial`, `clean`, `fresh`, `settle` or `round`.
+    pub stage: String,
+    /// Steps done in all parts, and the loss of that step: about the share of variance that is not explained.
+    pub points: Vec<(u64, f32)>,
+}
+
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,4 +65,8 @@ pub struct Lineage {
     pub config: serde_json::Value,
     /// Why the round was run.
     pub reason: String,
+    /// What the training was like, as `train::Report`; null in older files.
+    pub report: serde_json::Value,
+    /// Its loss by steps, part by part.
+    pub curves: Vec<Curve>,
 }

@@ -4,6 +4,8 @@
 //! another model's calibration. Only `artifact.rs` touches files; nothing here knows threads or the clock.
 
 pub mod artifact;
+pub mod features;
+pub mod interchange;
 
 mod bundle;
 mod cell;
@@ -14,5 +16,5 @@ mod workspace;
 pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
 pub use cell::ModelCell;
-pub use lineage::{Chunk, Lineage};
+pub use lineage::{Chunk, Curve, Lineage};
 pub use workspace::Workspace;

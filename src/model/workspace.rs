@@ -74,6 +74,13 @@ impl Workspace {
         self.forward.latents()
     }
 
+    /// Latents of one row of the batch, `[n_latents]`.
+    ///
+    /// Panics when there is no such row.
+    pub fn latents_of(&self, row: usize) -> ArrayView1<'_, f32> {
+        self.latents().slice_move(s![row, ..])
+    }
+
     /// Mean number of active latents of a row; 0 for an empty batch.
     pub fn latents_active_mean(&self) -> f64 {
         let n_active = self.latents().iter().filter(|f| **f > 0.0).count();

@@ -10,7 +10,7 @@ use super::lane::LaneError;
 use super::publish::Publisher;
 use crate::batch::{Batch, Carried};
 use crate::decode::{self, Decoder, Reject};
-use crate::model::Model;
+use crate::model::{Model, features};
 use crate::sink::Receipt;
 use crate::source::Raw;
 use crate::telemetry::BatchCounts;
@@ -33,11 +33,10 @@ pub struct Intake {
 impl Intake {
     /// An intake for records of `model`'s schema.
     pub fn new(shared: &Shared, model: &Model) -> Self {
-        let names: Vec<String> = model.schema.names().map(str::to_owned).collect();
         Self {
-            decoder: decode::build(&shared.decode, &names),
+            decoder: decode::build(&shared.decode, &features::fields(&model.schema)),
             fingerprint: model.schema.fingerprint(),
-            batch: Batch::new(shared.pipeline.rows_max, names.len()),
+            batch: Batch::new(shared.pipeline.rows_max, model.n_features()),
             reached: Vec::new(),
             counts: BatchCounts::default(),
             receipt: Receipt::default(),

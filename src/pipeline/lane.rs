@@ -135,6 +135,10 @@ impl Lane {
         let used = self.judge.take();
         match used {
             Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
+            // The same version with other labels: nothing that judges has changed.
+            Some(judge) if (judge.model.version, &judge.model.hash) == (model.version, &model.hash) => {
+                Judge { model, ..judge }
+            }
             used => {
                 let threshold = threshold::build(&self.shared.threshold, &model.calibration);
                 let intake = match used {
@@ -204,7 +208,9 @@ impl Lane {
             let ratio = raw / limit;
             metrics.ratio(ratio);
             let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
-            let judged = Judged { batch: &intake.batch, row, score, model: &model_ref, scored_time: &scored_time };
+            let latents = workspace.latents_of(i);
+            let judged =
+                Judged { batch: &intake.batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
             self.publisher.score(&judged, &intake.receipt)?;
             if let Some(severity) = severity {
                 let at = Severity::ALL.iter().position(|known| *known == severity);
@@ -302,7 +308,8 @@ pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publis
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, threshold.target_alert_rate()));
     let (z, p_value) = (workspace.z()[0], verdict.p_value);
     let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
-    let judged = Judged { batch, row, score, model: &Publisher::model_ref(model), scored_time: &rfc3339(now_ms()) };
+    let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));
+    let judged = Judged { batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
     publisher.anomaly(&judged, &why, &Receipt::default())
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ndarray::ArrayView1;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +15,9 @@ use crate::decode::Reject;
 use crate::model::Model;
 use crate::record::rfc3339;
 use crate::score::Explanation;
-use crate::sink::anomaly::{ANOMALY_TYPE, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of};
+use crate::sink::anomaly::{
+    ANOMALY_TYPE, ActiveLatents, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of,
+};
 use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::Raw;
 use crate::telemetry::{LaneMetrics, now_ms};
@@ -40,6 +43,8 @@ pub struct Judged<'a> {
     pub row: &'a Row,
     /// Its score.
     pub score: Score,
+    /// Its latents, `[n_latents]`.
+    pub latents: ArrayView1<'a, f32>,
     /// The model that judged.
     pub model: &'a ModelRef<'a>,
     /// When it was scored, RFC 3339.
@@ -132,6 +137,7 @@ impl Publisher {
             entity: entity.as_deref(),
             event_time: &rfc3339(judged.row.time_ms),
             score: judged.score,
+            latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.latents)),
             model: judged.model,
         };
         let headers = [("content-type", Some(&b"application/json"[..]))];

@@ -15,9 +15,9 @@ use thiserror::Error;
 
 use super::Shared;
 use crate::history::{self, Bound, History};
-use crate::model::Model;
-use crate::preprocess::Schema;
-use crate::registry::{Registry, RegistryError};
+use crate::model::{Model, features};
+use crate::preprocess::Wish;
+use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
@@ -67,8 +67,10 @@ pub struct Settings {
     pub model: train::Config,
     /// How the history is sampled.
     pub history: history::Config,
-    /// Configured feature names; empty: learnt from the history.
-    pub features: Vec<String>,
+    /// Configured features; empty: learnt from the history.
+    pub features: Vec<Wish>,
+    /// Whether every feature gets an input that says whether its value is missing.
+    pub missing_indicator: bool,
 }
 
 /// Why the trainer ends. What the world fails at is tried again instead.
@@ -118,6 +120,8 @@ pub struct Trainer {
     n_seen: u64,
     last_round: Instant,
     first_seen: Option<(Instant, usize)>,
+    /// The labels of the model that scores, or why they can't be read.
+    labels: Result<Labels, String>,
 }
 
 impl Trainer {
@@ -141,6 +145,7 @@ impl Trainer {
             n_seen: 0,
             last_round: Instant::now(),
             first_seen: None,
+            labels: Ok(Labels::new()),
         }
     }
 
@@ -169,6 +174,9 @@ impl Trainer {
     pub fn tick(&mut self) -> Result<Ticked, TrainerError> {
         if let Some(version) = self.follow_registry()? {
             return Ok(Ticked::Promoted(version));
+        }
+        if self.shared.cell.load().is_some() {
+            self.follow_labels();
         }
         let Some(champion) = self.shared.cell.load() else {
             return self.make_first();
@@ -200,11 +208,8 @@ impl Trainer {
             return Ok(None);
         }
         let model = self.registry.load(version)?;
-        if !self.settings.features.is_empty() {
-            let configured = Schema::new(self.settings.features.iter().cloned())?;
-            if let Some(difference) = model.schema.difference(&configured) {
-                return Err(TrainerError::Schema { version, difference });
-            }
+        if let Some(difference) = self.difference(&model) {
+            return Err(TrainerError::Schema { version, difference });
         }
         let result = if used.is_some() { "switched" } else { "restored" };
         self.admission = Admission::default();
@@ -213,6 +218,35 @@ impl Trainer {
         }
         self.swap(Arc::new(model), result);
         Ok(Some(version))
+    }
+
+    /// Puts in the labels of latents that people have changed; the model stays the same version.
+    fn follow_labels(&mut self) {
+        let labels = self.registry.labels().map_err(|error| error.to_string());
+        if labels == self.labels {
+            return;
+        }
+        self.labels = labels;
+        match (&self.labels, self.shared.cell.load()) {
+            (Ok(labels), Some(model)) => {
+                let mut model = Model::clone(&model);
+                model.cards.set_labels(labels);
+                self.shared.cell.swap(Arc::new(model));
+                tracing::info!(n_labels = labels.len(), "labels of latents were read");
+            }
+            (Err(reason), _) => tracing::warn!(reason, "labels of latents can't be read; the last ones stay"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// Where a stored model is not as configured.
+    fn difference(&self, model: &Model) -> Option<String> {
+        let wished = self.settings.missing_indicator;
+        let has = model.schema.missing_indicator();
+        let wishes = Some(&self.settings.features).filter(|wishes| !wishes.is_empty());
+        let of_features = wishes.and_then(|wishes| features::difference(&model.schema, wishes));
+        of_features
+            .or((has != wished).then(|| format!("its schema.missing_indicator is {has}, configured is {wished}")))
     }
 
     /// A topic with a long history has had its youth already.
@@ -246,6 +280,8 @@ impl Trainer {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 "first".clone_into(&mut fitted.lineage.reason);
+                // Labels of models that are gone must not fall on new latents.
+                fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
                 self.adopt(fitted, began)
             }

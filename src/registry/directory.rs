@@ -1,11 +1,12 @@
 //! A directory as registry: `v000012/` is an artifact, `CURRENT` holds the number of the version that scores.
 //!
-//! For the demo, for `eval` and for a single replica. `CURRENT` is replaced by a rename, so that a reader never sees
+//! `labels.json` holds what people call the latents. For the demo, for `eval` and for a single replica. `CURRENT` is replaced by a rename, so that a reader never sees
 //! half of it; a daemon that runs notices the change and swaps.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::labels::{self, Labels};
 use super::{Config, Entry, Registry, RegistryError, Summary};
 use crate::model::{Model, artifact};
 
@@ -43,6 +44,26 @@ impl Directory {
         Ok(versions)
     }
 
+    /// Calls a latent `label`, in every version that has it; without one, it goes by its loadings again.
+    ///
+    /// Errors: when the labels can't be read or written.
+    pub fn set_label(&mut self, latent: u64, label: Option<String>) -> Result<(), RegistryError> {
+        let mut labels = labels::read(&self.path)?;
+        match label {
+            Some(label) => drop(labels.insert(latent, label)),
+            None => drop(labels.remove(&latent)),
+        }
+        labels::write(&self.path, &labels)
+    }
+
+    fn artifact(&self, version: u64) -> Result<Model, RegistryError> {
+        let path = self.path_of(version);
+        if !path.is_dir() {
+            return Err(RegistryError::Unknown { version, path: self.path.clone() });
+        }
+        artifact::load(&path).map_err(|error| RegistryError::Artifact { version, error })
+    }
+
     fn current_file(&self) -> PathBuf {
         self.path.join("CURRENT")
     }
@@ -77,17 +98,24 @@ impl Registry for Directory {
         let entry = |version| Entry {
             version,
             current: current == Some(version),
-            model: self.load(version).map(|model| summary(&model)).map_err(|error| error.to_string()),
+            model: self.artifact(version).map(|model| summary(&model)).map_err(|error| error.to_string()),
         };
         Ok(self.versions()?.into_iter().map(entry).collect())
     }
 
     fn load(&self, version: u64) -> Result<Model, RegistryError> {
-        let path = self.path_of(version);
-        if !path.is_dir() {
-            return Err(RegistryError::Unknown { version, path: self.path.clone() });
-        }
-        artifact::load(&path).map_err(|error| RegistryError::Artifact { version, error })
+        let mut model = self.artifact(version)?;
+        // After a rollback, what grows from an older version must not give ids that newer ones have given.
+        let others = self.versions()?.into_iter().filter(|&other| other != version);
+        let given = others.filter_map(|other| Some(self.artifact(other).ok()?.cards.next_id));
+        model.cards.next_id = given.fold(model.cards.next_id, u64::max);
+        // A damaged file of labels is told by whoever asks for the labels; it must not keep a model from scoring.
+        model.cards.set_labels(&self.labels().unwrap_or_default());
+        Ok(model)
+    }
+
+    fn labels(&self) -> Result<Labels, RegistryError> {
+        labels::read(&self.path)
     }
 
     fn next_version(&self) -> Result<u64, RegistryError> {

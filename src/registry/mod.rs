@@ -4,6 +4,7 @@
 //! before it can become current.
 
 mod directory;
+mod labels;
 mod memory;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use directory::Directory;
+pub use labels::{Labels, load_labelled};
 pub use memory::MemoryRegistry;
 
 use crate::model::Model;
@@ -101,6 +103,22 @@ pub enum RegistryError {
         /// Why.
         error: ArtifactError,
     },
+    /// A model outside a registry is refused.
+    #[error("{path}: {error}", path = path.display())]
+    Directory {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        error: ArtifactError,
+    },
+    /// The file of the latents' labels is damaged.
+    #[error("{path} should hold labels by latent, as in {{\"12\": \"start-up\"}}: {reason}")]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The file that names the current version is damaged.
     #[error("{path} should hold a version number, not `{text}`; `strayd models rollback --to VERSION` mends it")]
     Current {
@@ -127,6 +145,13 @@ pub trait Registry: Send {
     ///
     /// Errors: see [`RegistryError`].
     fn load(&self, version: u64) -> Result<Model, RegistryError>;
+
+    /// What people call latents; none where a registry keeps no labels.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn labels(&self) -> Result<Labels, RegistryError> {
+        Ok(Labels::new())
+    }
 
     /// The number that the next stored model must have.
     ///

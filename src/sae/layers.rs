@@ -12,7 +12,7 @@ use super::form::each_row;
 use super::real::Real;
 
 /// Slope of `leaky_relu` below 0.
-const LEAK: f64 = 0.01;
+pub const LEAK: f64 = 0.01;
 
 /// The activation of hidden layers, and of the code of `dense`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

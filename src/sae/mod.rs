@@ -31,7 +31,7 @@ pub use autoencoder::{Autoencoder, Forward};
 pub use config::{Config, DecoderNorm, Method, Shape};
 pub use gradient::{Example, Gradient};
 pub use init::{StartError, geometric_median, start};
-pub use layers::{Activation, Layer};
+pub use layers::{Activation, LEAK, Layer};
 pub use learner::{Learner, NotFinite, Pace};
 pub use objective::{L0Form, Loss, Objective};
 pub use pca::pca;

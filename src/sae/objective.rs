@@ -49,7 +49,8 @@ pub struct Objective {
     pub l0_form: L0Form,
     /// ε, the width of the kernel of `jumprelu` thresholds; default 0.1.
     pub bandwidth: f64,
-    /// α of the auxiliary loss of dead latents (`topk`, `batchtopk`); default 1/32.
+    /// α of the auxiliary loss of dead latents (`topk`, `batchtopk`); default 0.5: of 128 latents 12 % stay dead in
+    /// tests/recovery.rs, at Gao et al.'s 1/32 20 to 28 %, without it 26 to 30 %, all at the same atoms found.
     pub aux: f64,
     /// Training rows without firing after which a latent is dead, at least one epoch; default 4096.
     pub dead_rows: u64,
@@ -67,7 +68,7 @@ impl Default for Objective {
             l0: 0.05,
             l0_form: L0Form::Quadratic,
             bandwidth: 0.1,
-            aux: 1.0 / 32.0,
+            aux: 0.5,
             dead_rows: 4096,
         }
     }

@@ -5,8 +5,7 @@
 
 use ndarray::ArrayView2;
 
-/// Above this a latent counts as active.
-const ACTIVE: f32 = 1e-6;
+use super::FIRES;
 
 /// What is known of the rows so far.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +49,7 @@ impl Fidelity {
         for row in seen.latents.rows() {
             for (has_fired, f) in self.has_fired.iter_mut().zip(row) {
                 // The latents of a dense code have both signs.
-                let is_active = f.abs() > ACTIVE;
+                let is_active = f.abs() > FIRES;
                 *has_fired |= is_active;
                 self.n_active += u64::from(is_active);
             }

@@ -4,7 +4,8 @@
 //! function of topic, partition, offset and detector name, and of nothing else, so that a replay or a retry never makes
 //! a second anomaly. JSON never holds NaN or infinity: what is not finite is written as null.
 
-use serde::Serialize;
+use ndarray::ArrayView1;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -109,8 +110,21 @@ pub struct Scored<'a> {
     pub event_time: &'a str,
     /// Its score.
     pub score: Score,
+    /// The active latents, where `output.score_latents` asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<ActiveLatents<'a>>,
     /// The model that judged.
     pub model: &'a ModelRef<'a>,
+}
+
+/// The latents of one row, `[n_latents]`, written as `[[latent, activation], …]` without those that are 0.
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveLatents<'a>(pub ArrayView1<'a, f32>);
+
+impl Serialize for ActiveLatents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().enumerate().filter(|(_, activation)| **activation != 0.0))
+    }
 }
 
 /// The id of whatever strayd says about a record: 32 hexadecimal digits.
@@ -127,6 +141,14 @@ pub fn id_of(topic: &str, record: RecordId, detector: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_active_latents_are_written() {
+        let row = ndarray::array![0.0_f32, 0.5, 0.0, -2.0];
+        let written = serde_json::to_string(&ActiveLatents(row.view())).expect("JSON");
+        assert_eq!(written, "[[1,0.5],[3,-2.0]]");
+        assert_eq!(serde_json::to_string(&ActiveLatents(ndarray::Array1::zeros(3).view())).expect("JSON"), "[]");
+    }
 
     #[test]
     fn an_id_depends_on_the_record_and_the_detector_only() {

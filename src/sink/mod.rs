@@ -26,6 +26,8 @@ pub struct Config {
     pub anomalies: String,
     /// Topic of every record's score. Default none: not written.
     pub scores: Option<String>,
+    /// Whether each score carries the record's active latents. Default no; it costs about 25 bytes a latent.
+    pub score_latents: bool,
     /// Topic of rejected records. Default `dead-letters`.
     pub dead_letters: String,
     /// Number of features listed in an anomaly record. Default 5.
@@ -42,6 +44,7 @@ impl Default for Config {
         Self {
             anomalies: "anomalies".into(),
             scores: None,
+            score_latents: false,
             dead_letters: "dead-letters".into(),
             features_max: 5,
             linger: Duration::from_millis(5),

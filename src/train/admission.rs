@@ -71,9 +71,10 @@ impl Admission {
         let mut threshold = self.threshold.unwrap_or(scale.z95);
         let mut workspace = Workspace::new();
         let mut scores = Vec::with_capacity(rows.len());
+        let weights = inverse_variances(&scale.variance, champion.preprocessor.column_weights());
         for chunk in rows.values.axis_chunks_iter(ndarray::Axis(0), CHUNK) {
             champion.score(chunk, &mut workspace);
-            log_scores(workspace.x(), workspace.recons(), workspace.mask(), &scale.variance, &mut scores);
+            log_scores(workspace.x(), workspace.recons(), workspace.mask(), &weights, &mut scores);
         }
         let mut admitted = Vec::with_capacity(rows.len());
         for (id, score) in rows.ids.iter().zip(scores) {
@@ -106,31 +107,54 @@ impl Admission {
     }
 }
 
-/// Appends ln(mean_j r_j² / (v_j + .05·v̄)) of each row, NaN where under half of it is observed; all `[rows, n_inputs]`.
+/// The weights of an admission score, by input.
+pub(super) struct Weights<'a> {
+    /// c_j / (v_j + .05·v̄), `[n_inputs]`.
+    of_square: Vec<f64>,
+    /// c_j: the weights of the score, `[n_inputs]`.
+    column: &'a [f32],
+}
+
+/// The weights under the mean squared residuals `variance` and the weights of the score, both `[n_inputs]`.
+pub(super) fn inverse_variances<'a>(variance: &[f64], column: &'a [f32]) -> Weights<'a> {
+    let pairs = || variance.iter().zip(column).map(|(v, c)| (v, f64::from(*c)));
+    let total: f64 = pairs().map(|(_, c)| c).sum();
+    let mean = pairs().map(|(v, c)| v * c).sum::<f64>() / total.max(f64::MIN_POSITIVE);
+    Weights { of_square: pairs().map(|(v, c)| c / (v + FLOOR * mean).max(1e-12)).collect(), column }
+}
+
+/// Appends ln(Σ_j c_j·r_j²/(v_j + .05·v̄) / Σ_j c_j) over the observed inputs of each row, NaN where under half of the
+/// weight is observed; all `[rows, n_inputs]`.
 pub(super) fn log_scores(
     x: ArrayView2<'_, f32>,
     recons: ArrayView2<'_, f32>,
     mask: ArrayView2<'_, f32>,
-    variance: &[f64],
+    weights: &Weights<'_>,
     scores: &mut Vec<f64>,
 ) {
-    let mean = variance.iter().sum::<f64>() / variance.len().max(1) as f64;
-    let weight: Vec<f64> = variance.iter().map(|v| 1.0 / (v + FLOOR * mean).max(1e-12)).collect();
+    let least = crate::score::least_observed(weights.column);
     for ((x, recons), mask) in x.rows().into_iter().zip(recons.rows()).zip(mask.rows()) {
-        let (mut sum, mut n_observed) = (0.0, 0.0);
-        for (((x, recons), m), weight) in x.iter().zip(recons).zip(mask).zip(&weight) {
+        let (mut sum, mut observed) = (0.0, 0.0);
+        let inputs = x.iter().zip(recons).zip(mask).zip(weights.of_square.iter().zip(weights.column));
+        for (((x, recons), m), (weight, column)) in inputs {
             let residual = f64::from((x - recons) * m);
             sum += residual * residual * weight;
-            n_observed += f64::from(*m);
+            observed += f64::from(m * column);
         }
-        let enough = n_observed > 0.0 && n_observed >= crate::score::OBSERVED_MIN * x.len() as f64;
-        scores.push(if enough { (sum / n_observed + 1e-12).ln() } else { f64::NAN });
+        let enough = observed > 0.0 && observed >= least;
+        scores.push(if enough { (sum / observed + 1e-12).ln() } else { f64::NAN });
     }
 }
 
 impl AdmissionScale {
-    /// Standardises the admission scores of admitted held-out rows `[rows, n_inputs]` under a new model.
-    pub(super) fn fit(x: ArrayView2<'_, f32>, recons: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>) -> Self {
+    /// Standardises the admission scores of admitted held-out rows `[rows, n_inputs]` under a new model; `weights` are
+    /// those of the score, `[n_inputs]`.
+    pub(super) fn fit(
+        x: ArrayView2<'_, f32>,
+        recons: ArrayView2<'_, f32>,
+        mask: ArrayView2<'_, f32>,
+        weights: &[f32],
+    ) -> Self {
         let column = |j: usize| {
             let residual = |i: usize| f64::from((x[[i, j]] - recons[[i, j]]) * mask[[i, j]]);
             let n: f64 = mask.column(j).iter().copied().map(f64::from).sum();
@@ -138,7 +162,7 @@ impl AdmissionScale {
         };
         let variance: Vec<f64> = (0..x.ncols()).map(column).collect();
         let mut scores = Vec::with_capacity(x.nrows());
-        log_scores(x, recons, mask, &variance, &mut scores);
+        log_scores(x, recons, mask, &inverse_variances(&variance, weights), &mut scores);
         scores.retain(|score| score.is_finite());
         scores.sort_by(f64::total_cmp);
         let at_95 = scores.get(scores.len() * 95 / 100).copied();

@@ -12,8 +12,9 @@ use super::holdout::is_holdout;
 use super::{Fitted, Report, Rows};
 use crate::model::{AdmissionScale, Lineage};
 use crate::preprocess::{Preprocessor, Schema};
+use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
-use crate::score::{Cards, mean_squared_residuals, residual_scales};
+use crate::score::{Cards, HeldOut, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail, median_and_mad};
 
 /// Newest admitted held-out rows that set location and scale.
@@ -57,7 +58,8 @@ pub(super) fn calibrate(
     let mut forward = Forward::default();
     autoencoder.forward(standardised.x.view(), standardised.mask.view(), &mut forward);
     let mut raw = Vec::new();
-    mean_squared_residuals(standardised.x.view(), forward.recons(), standardised.mask.view(), &mut raw);
+    let weights = preprocessor.column_weights();
+    mean_squared_residuals(standardised.x.view(), forward.recons(), standardised.mask.view(), weights, &mut raw);
 
     let ordinary: Vec<usize> = (0..held.len()).filter(|&i| admitted[held[i]] && raw[i].is_finite()).collect();
     let newest = &ordinary[ordinary.len().saturating_sub(RING)..];
@@ -73,22 +75,33 @@ pub(super) fn calibrate(
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
-    let names: Vec<&str> = schema.names().collect();
-    let scales = residual_scales(residuals.view(), mask.view());
+    let names = preprocessor.input_names(&schema);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids: Vec<RecordId> = newest.iter().map(|&i| rows.ids[held[i]]).collect();
     let n_admitted = admitted.iter().filter(|admitted| **admitted).count();
     let report = Report {
         n_rows: rows.len(),
         n_holdout: ordinary.len(),
         n_admitted,
         n_dropped: rows.len() - n_admitted,
-        explained_variance: explained_variance(&x, &residuals, &mask),
+        explained_variance: explained_variance(&x, &residuals, &mask, weights),
         latents_active_mean: latents.iter().filter(|f| **f > 0.0).count() as f64 / newest.len().max(1) as f64,
         latents_dead_ratio: dead_ratio(&latents),
         ..Report::default()
     };
     Fitted {
-        cards: Cards::new(&names, autoencoder.w_dec.view(), latents.view(), scales),
-        admission: AdmissionScale::fit(x.view(), recons.view(), mask.view()),
+        cards: Cards::new(&HeldOut {
+            names: &names,
+            w_enc: autoencoder.hidden.is_empty().then(|| autoencoder.w_enc.view()),
+            w_dec: autoencoder.w_dec.view(),
+            x: x.view(),
+            mask: mask.view(),
+            weights,
+            recons: recons.view(),
+            latents: latents.view(),
+            ids: &ids,
+        }),
+        admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         since_fired: since_fired(&latents),
         calibration: Calibration { location, scale, tail },
         lineage: Lineage { n_rows_holdout: ordinary.len() as u64, ..Lineage::default() },
@@ -151,14 +164,16 @@ pub(super) fn three_deviations(sorted: &[f64]) -> f64 {
     at(0.5) + 3.0 * (at(0.9) - at(0.5)) / 1.2816
 }
 
-/// 1 − Σ residual² / Σ (x − column mean)² over observed values; 0 where nothing varies.
-fn explained_variance(x: &Array2<f32>, residuals: &Array2<f32>, mask: &Array2<f32>) -> f64 {
+/// 1 − Σ c·residual² / Σ c·(x − column mean)² over observed values, c the weight of the input; 0 where nothing varies.
+fn explained_variance(x: &Array2<f32>, residuals: &Array2<f32>, mask: &Array2<f32>, weights: &[f32]) -> f64 {
     let (mut unexplained, mut total) = (0.0, 0.0);
-    for ((x, residuals), mask) in x.columns().into_iter().zip(residuals.columns()).zip(mask.columns()) {
+    let columns = x.columns().into_iter().zip(residuals.columns()).zip(mask.columns());
+    for (((x, residuals), mask), weight) in columns.zip(weights) {
+        let weight = f64::from(*weight);
         let observed = || x.iter().zip(residuals).zip(mask).filter(|(_, m)| **m > 0.0).map(|(pair, _)| pair);
         let mean = observed().map(|(x, _)| f64::from(*x)).sum::<f64>() / observed().count().max(1) as f64;
-        total += observed().map(|(x, _)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
-        unexplained += observed().map(|(_, residual)| f64::from(*residual).powi(2)).sum::<f64>();
+        total += weight * observed().map(|(x, _)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+        unexplained += weight * observed().map(|(_, residual)| f64::from(*residual).powi(2)).sum::<f64>();
     }
     if total > 0.0 { 1.0 - unexplained / total } else { 0.0 }
 }

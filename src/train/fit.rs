@@ -12,6 +12,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::calibrate::{Standardised, calibrate, three_deviations};
 use super::config::Config;
+use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError};
@@ -21,7 +22,7 @@ use crate::score::mean_squared_residuals;
 use crate::threshold::Calibration;
 
 /// Fewest rows that a model is made of.
-const ROWS_MIN: usize = 32;
+pub(super) const ROWS_MIN: usize = 32;
 /// Times that rows are admitted anew and learnt after the last full training.
 const SETTLE_ROUNDS: u64 = 3;
 /// Rows that are scored at a time.
@@ -48,10 +49,18 @@ pub fn fit(
     if n_usable < ROWS_MIN {
         return Err(TrainError::TooFewRows { got: n_usable, needed: ROWS_MIN });
     }
+    let mut recorder = Recorder::default();
+    let progress: OnProgress<'_> = &mut |report| {
+        recorder.hear(&report);
+        progress(report)
+    };
     let steps = config.steps_for(n_rows);
     let settle = (steps / 4).max(1);
     let steps_total = config.trial_steps + 2 * steps + SETTLE_ROUNDS * settle;
-    let mut course = Course { rows, held: &held, config, seed, steps_done: 0, steps_total, progress };
+    let of_shares: Vec<usize> = (0..n_rows).filter(|&i| usable[i] && !held[i]).collect();
+    let all = rows.values.select(Axis(0), &of_shares);
+    let mut course =
+        Course { schema: &schema, all, rows, held: &held, config, seed, steps_done: 0, steps_total, progress };
 
     let trial = course.pass(Stage::Trial, config.trial_steps, &usable, None)?;
     let kept = drop_worst(&trial.log_scores(rows), &usable, config.drop_share);
@@ -69,26 +78,28 @@ pub fn fit(
     fitted.report.n_steps = steps_total;
     fitted.report.loss = last.loss;
     fitted.lineage.seed = seed;
+    fitted.lineage.curves = recorder.curves();
     fitted.lineage.n_rows_train = n_train as u64;
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
 }
 
 /// Scaler and weights after one pass.
-struct Pass {
-    preprocessor: Preprocessor,
-    autoencoder: Autoencoder<f32>,
-    loss: f64,
+pub(super) struct Pass {
+    pub(super) preprocessor: Preprocessor,
+    pub(super) autoencoder: Autoencoder<f32>,
+    pub(super) loss: f64,
 }
 
 impl Pass {
     /// Log score of every row, NaN where too little is observed.
-    fn log_scores(&self, rows: &Rows) -> Vec<f64> {
+    pub(super) fn log_scores(&self, rows: &Rows) -> Vec<f64> {
         let (mut forward, mut raw, mut scores) = (Forward::default(), Vec::new(), Vec::with_capacity(rows.len()));
         for chunk in rows.values.axis_chunks_iter(Axis(0), CHUNK) {
             let rows = Standardised::new(&self.preprocessor, chunk);
             self.autoencoder.forward(rows.x.view(), rows.mask.view(), &mut forward);
-            mean_squared_residuals(rows.x.view(), forward.recons(), rows.mask.view(), &mut raw);
+            let weights = self.preprocessor.column_weights();
+            mean_squared_residuals(rows.x.view(), forward.recons(), rows.mask.view(), weights, &mut raw);
             scores.extend(raw.iter().map(|raw| Calibration::log(*raw)));
         }
         scores
@@ -97,6 +108,9 @@ impl Pass {
 
 /// The passes of one fit over the same rows.
 struct Course<'a> {
+    schema: &'a Schema,
+    /// Usable raw rows that are not held out, `[rows, n_features]`: what shares are taken from.
+    all: Array2<f32>,
     rows: &'a Rows,
     held: &'a [bool],
     config: &'a Config,
@@ -127,7 +141,7 @@ impl Course<'_> {
                 (last.preprocessor, last.autoencoder, standardised)
             }
             None => {
-                let preprocessor = Preprocessor::fit(raw.view());
+                let preprocessor = Preprocessor::fit(self.schema, raw.view(), self.all.view());
                 let standardised = Standardised::new(&preprocessor, raw.view());
                 let (x, mask) = (standardised.x.view(), standardised.mask.view());
                 let autoencoder = start(&self.config.sae, x, mask, &mut rng)?;
@@ -135,7 +149,11 @@ impl Course<'_> {
             }
         };
         let plan = Plan { stage, steps, steps_before: self.steps_done, steps_total: self.steps_total, lr, trim };
-        let training = TrainingRows { x: standardised.x.view(), mask: standardised.mask.view(), column_weight: &[] };
+        let training = TrainingRows {
+            x: standardised.x.view(),
+            mask: standardised.mask.view(),
+            column_weight: preprocessor.column_weights(),
+        };
         let loss = learn(&mut autoencoder, training, &self.config.sae, plan, &mut rng, self.progress)?;
         self.steps_done += steps;
         Ok(Pass { preprocessor, autoencoder, loss })
@@ -143,7 +161,7 @@ impl Course<'_> {
 }
 
 /// Whether at least half of each row is observed.
-fn usable(values: ArrayView2<'_, f32>) -> Vec<bool> {
+pub(super) fn usable(values: ArrayView2<'_, f32>) -> Vec<bool> {
     let observed = |row: ndarray::ArrayView1<'_, f32>| row.iter().filter(|value| value.is_finite()).count();
     values.rows().into_iter().map(|row| 2 * observed(row) >= row.len()).collect()
 }
@@ -160,7 +178,7 @@ fn drop_worst(scores: &[f64], usable: &[bool], share: f64) -> Vec<bool> {
 
 /// Admits every row up to three upper deviations above the median of the kept holdout's scores (of all kept rows' where
 /// that is tiny). Moving this limit outward until it stands still cost .11 AUC on KDD, where services are rare modes.
-fn readmit(scores: &[f64], kept: &[bool], held: &[bool]) -> Vec<bool> {
+pub(super) fn readmit(scores: &[f64], kept: &[bool], held: &[bool]) -> Vec<bool> {
     let of_kept = |only_held: bool| {
         let rows = (0..scores.len()).filter(|&i| kept[i] && (held[i] || !only_held));
         let mut sorted: Vec<f64> = rows.map(|i| scores[i]).collect();

@@ -5,8 +5,10 @@
 //! (MODEL 3.2). No clock, threads or I/O: the caller brings rows and a seed, and may stop a round between steps.
 
 mod admission;
+mod adopt;
 mod calibrate;
 mod config;
+mod curve;
 mod episodes;
 mod fit;
 mod holdout;
@@ -22,6 +24,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 pub use admission::Admission;
+pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
 pub use holdout::is_holdout;
@@ -58,6 +61,19 @@ pub enum Stage {
     Settle,
     /// An online round from a champion's weights.
     Round,
+}
+
+impl Stage {
+    /// Its name in files and pictures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trial => "trial",
+            Self::Clean => "clean",
+            Self::Fresh => "fresh",
+            Self::Settle => "settle",
+            Self::Round => "round",
+        }
+    }
 }
 
 /// How far a training is.
@@ -180,6 +196,11 @@ impl Rows {
 }
 
 impl Fitted {
+    /// Keeps ids and labels of the latents that `parent` has too: after a round, or when a fresh fit takes its place.
+    pub fn inherit(&mut self, parent: &Model) {
+        self.cards.inherit(self.autoencoder.w_dec.view(), (&parent.cards, parent.autoencoder.w_dec.view()));
+    }
+
     /// Makes it a model version.
     pub fn into_model(self, version: u64, trained_at_ms: i64) -> Model {
         let mut model = Model {
@@ -193,7 +214,10 @@ impl Fitted {
             cards: self.cards,
             admission: self.admission,
             since_fired: self.since_fired,
-            lineage: self.lineage,
+            lineage: Lineage {
+                report: serde_json::to_value(&self.report).expect("a report of plain values is always JSON"),
+                ..self.lineage
+            },
         };
         model.hash = artifact::hash(&model);
         model

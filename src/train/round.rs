@@ -9,6 +9,7 @@ use ndarray::{Axis, s};
 use super::admission::Admission;
 use super::calibrate::{Standardised, calibrate};
 use super::config::Config;
+use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError, episodes};
@@ -51,17 +52,27 @@ pub fn refit(
     let mut autoencoder = champion.autoencoder.clone();
     let steps = config.round_steps;
     let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr, trim: 0.0 };
-    let training = TrainingRows { x: standardised.x.view(), mask: standardised.mask.view(), column_weight: &[] };
+    let training = TrainingRows {
+        x: standardised.x.view(),
+        mask: standardised.mask.view(),
+        column_weight: champion.preprocessor.column_weights(),
+    };
+    let mut recorder = Recorder::default();
     let mut rng = rng(seed, champion.version.wrapping_add(16));
-    let loss = learn(&mut autoencoder, training, &config.sae, plan, &mut rng, progress)?;
+    let loss = learn(&mut autoencoder, training, &config.sae, plan, &mut rng, &mut |report| {
+        recorder.hear(&report);
+        progress(report)
+    })?;
 
     let preprocessor = champion.preprocessor.clone();
     let countable = episodes::countable(champion, rows);
     let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, rows, &admitted, &countable);
+    fitted.inherit(champion);
     fitted.report.n_train = train.len();
     fitted.report.n_steps = steps;
     fitted.report.loss = loss;
     fitted.lineage.seed = seed;
+    fitted.lineage.curves = recorder.curves();
     fitted.lineage.parent = Some(champion.version);
     fitted.lineage.champion = Some(champion.version);
     fitted.lineage.n_rows_train = train.len() as u64;

@@ -23,6 +23,7 @@ mod data;
 mod guard;
 mod metrics;
 mod prometheus;
+mod python;
 mod setup;
 
 use std::io::Write;
@@ -38,6 +39,7 @@ pub use data::{DataSet, Sensors, auc_roc, to_json};
 pub use guard::Guard;
 pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
+pub use python::python;
 pub use setup::Topics;
 
 /// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Trainer, TrainerError};
 use crate::decode::{self, Decoder};
 use crate::history::{Bound, Range, plan};
+use crate::model::features::{self, ResolveError};
 use crate::model::{Chunk, Model};
 use crate::preprocess::Schema;
 use crate::record::RecordId;
@@ -72,43 +73,56 @@ impl Trainer {
         (format!("collecting: {n} of {rows_min} records (history.rows_min) are there"), eta)
     }
 
-    /// The configured schema, or one learnt from a sample of the history.
+    /// The configured schema, with the kinds and categories that a sample of the history shows, or one learnt from it.
     fn schema(&mut self, extents: &[Range]) -> Result<Result<Arc<Schema>, String>, TrainerError> {
-        if !self.settings.features.is_empty() {
-            return Ok(Ok(Arc::new(Schema::new(self.settings.features.iter().cloned())?)));
+        let wishes = &self.settings.features;
+        let sample = if features::needs_sample(wishes, self.shared.decode.format) {
+            match self.schema_sample(extents) {
+                Ok(sample) => sample,
+                Err(reason) => return Ok(Err(reason)),
+            }
+        } else {
+            Vec::new()
+        };
+        let resolved = match features::resolve(&self.settings.features, &self.shared.decode, &sample) {
+            Ok(resolved) => resolved,
+            Err(ResolveError::Schema(error)) => return Err(error.into()),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        for (field, reason) in &resolved.left_out {
+            tracing::info!(field, reason, "not a feature");
         }
+        for (feature, suggestion) in &resolved.suggestions {
+            tracing::info!(feature, suggestion, "another kind might suit it");
+        }
+        let schema = resolved.schema;
+        let schema = if self.settings.missing_indicator { schema.with_missing_indicator() } else { schema };
+        let words: Vec<String> = schema.features().iter().map(ToString::to_string).collect();
+        tracing::info!(n_records = sample.len(), features = words.join(", "), "schema settled");
+        Ok(Ok(Arc::new(schema)))
+    }
+
+    /// Payloads from which a schema is learnt.
+    fn schema_sample(&mut self, extents: &[Range]) -> Result<Vec<Vec<u8>>, String> {
         let config = &self.settings.history;
         let n_chunks = 10;
         let ranges =
             plan::first(extents, config.schema_rows, config.schema_rows / n_chunks, self.settings.trainer.seed);
         let (mut sample, mut n_bytes) = (Vec::new(), 0);
-        let read = self.history.read(&ranges, &mut |past| {
+        self.history.read(&ranges, &mut |past| {
             let Some(payload) = past.payload.filter(|payload| n_bytes + payload.len() <= SCHEMA_BYTES_MAX) else {
                 return;
             };
             n_bytes += payload.len();
             sample.push(payload.to_vec());
-        });
-        if let Err(reason) = read {
-            return Ok(Err(reason));
-        }
-        let inferred = match decode::infer(&self.shared.decode, &sample) {
-            Ok(inferred) => inferred,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        for (name, reason) in &inferred.left_out {
-            tracing::info!(field = name, reason, "not a feature");
-        }
-        let schema = Arc::new(Schema::new(inferred.names.iter().cloned())?);
-        tracing::info!(n_records = sample.len(), features = inferred.names.join(", "), "schema learnt");
-        Ok(Ok(schema))
+        })?;
+        Ok(sample)
     }
 
     fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
-        let names: Vec<String> = schema.names().map(str::to_owned).collect();
-        let n_features = names.len();
+        let n_features = schema.n_features();
         let mut reading = Reading {
-            decoder: decode::build(&self.shared.decode, &names),
+            decoder: decode::build(&self.shared.decode, &features::fields(schema)),
             values: Vec::new(),
             rows: Vec::new(),
             row: vec![f32::NAN; n_features],

@@ -1,0 +1,139 @@
+//! `strayd models show`: everything that is known of one model, and with `--latents` of each of its latents.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Common, Found, Which, or_none};
+use crate::model::{Lineage, Model};
+use crate::record::RecordId;
+
+/// Options of `strayd models show`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// Lists the latents, the most important first
+    #[arg(long)]
+    latents: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Shows one model.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let found = options.which.load(&options.common)?;
+    let mut out = io::stdout().lock();
+    match (options.common.json, options.latents) {
+        (true, _) => {
+            let mut document = document(&found);
+            if options.latents {
+                document["latents"] = latents(&found.model);
+            }
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        }
+        (false, true) => print_latents(&found.model, &mut out)?,
+        (false, false) => print_model(&found, &mut out)?,
+    }
+    Ok(())
+}
+
+fn document(found: &Found) -> Value {
+    let model = &found.model;
+    let shape = model.autoencoder.shape();
+    let features: Vec<&str> = model.schema.names().collect();
+    json!({
+        "version": model.version,
+        "current": found.is_current,
+        "hash": model.hash,
+        "path": found.path,
+        "trained_at": model.trained_at(),
+        "features": features,
+        "schema_fingerprint": model.schema.fingerprint(),
+        "kind": model.autoencoder.kind,
+        "n_latents": shape.n_latents,
+        "k": shape.k,
+        "n_calibration": model.calibration.tail.sorted().len(),
+        "lineage": model.lineage,
+    })
+}
+
+/// One object a latent, the most important first.
+fn latents(model: &Model) -> Value {
+    let one = |i: usize| {
+        let card = &model.cards.latents[i];
+        let mut one = serde_json::to_value(card).expect("a card of plain values is always JSON");
+        one["label"] = json!(card.label);
+        one["top"] = card.top.iter().map(|id| place(&model.lineage, *id)).collect();
+        one["since_fired"] = json!(model.since_fired[i]);
+        one["index"] = json!(i);
+        one
+    };
+    model.cards.by_importance().into_iter().map(one).collect()
+}
+
+/// TOPIC/PARTITION/OFFSET, as `strayd explain --record` takes it; FILE/PARTITION/ROW for a model of a file.
+fn place(lineage: &Lineage, id: RecordId) -> String {
+    format!("{}/{}/{}", lineage.source, id.partition, id.offset)
+}
+
+fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
+    let model = &found.model;
+    let (lineage, shape) = (&model.lineage, model.autoencoder.shape());
+    let mut line = |name: &str, text: String| writeln!(out, "{name:<12} {text}");
+    line("version", format!("{}{}", model.version, if found.is_current { " (current)" } else { "" }))?;
+    line("hash", model.hash.clone())?;
+    line("path", found.path.display().to_string())?;
+    line("trained", model.trained_at())?;
+    line("reason", format!("{}, seed {}", lineage.reason, lineage.seed))?;
+    line("parent", or_none(lineage.parent))?;
+    let n_records: u64 = lineage.chunks.iter().map(|chunk| chunk.n_records).sum();
+    line("source", format!("{}: {n_records} records in {} stretches", lineage.source, lineage.chunks.len()))?;
+    line("rows", format!("{} trained on, {} held out", lineage.n_rows_train, lineage.n_rows_holdout))?;
+    // Of a model without a report there is none to show.
+    for (name, value) in lineage.report.as_object().into_iter().flatten().filter(|(name, _)| !name.starts_with("n_")) {
+        let value = value.as_f64().map_or_else(|| value.to_string(), |value| format!("{value:.4}"));
+        line("", format!("{} {value}", name.replace('_', " ")))?;
+    }
+    let kind = serde_json::to_value(model.autoencoder.kind).unwrap_or_default();
+    let kind = kind.as_str().unwrap_or("autoencoder").to_owned();
+    line(
+        "form",
+        format!("{kind}, {} inputs, {} latents, {} active at most", shape.n_inputs, shape.n_latents, shape.k),
+    )?;
+    let calibration = &model.calibration;
+    line("calibrated", format!("on {} scores, median {:.4}", calibration.tail.sorted().len(), calibration.raw(0.0)))?;
+    let n_labels = model.cards.latents.iter().filter(|card| card.label.is_some()).count();
+    line("labels", format!("{n_labels} of {} latents", shape.n_latents))?;
+    let features: Vec<String> = model.schema.features().iter().map(ToString::to_string).collect();
+    line("features", format!("{} ({})", features.len(), features.join(", ")))
+}
+
+fn print_latents(model: &Model, out: &mut impl Write) -> io::Result<()> {
+    let titles: Vec<&str> = model.cards.latents.iter().map(|card| card.title()).collect();
+    let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0).clamp(6, 60);
+    writeln!(
+        out,
+        "{:>6}  {:<width$}  {:>10}  {:>6}  {:>8}  {:>8}  {:>6}  {:>7}  {:>6}  strongest record",
+        "latent", "name", "importance", "fires", "mean", "99 %", "purity", "enc-dec", "silent"
+    )?;
+    for i in model.cards.by_importance() {
+        let card = &model.cards.latents[i];
+        let cosine = card.encoder_cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.2}"));
+        let top = card.top.first().map_or_else(|| "-".to_owned(), |id| place(&model.lineage, *id));
+        writeln!(
+            out,
+            "{:>6}  {:<width$}  {:>8.2} %  {:>4.0} %  {:>8.4}  {:>8.4}  {:>6.2}  {cosine:>7}  {:>6}  {top}",
+            card.id,
+            card.title(),
+            100.0 * card.importance,
+            100.0 * card.frequency,
+            card.usual,
+            card.p99,
+            card.purity,
+            model.since_fired[i],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Holds exported models to what other programs compute of them: onnxruntime, and numpy over safetensors and npz.
+//!
+//! Everything goes through the command line: train, encode, score, export. The other side is
+//! `tests/support/python/compare.py`, in an environment that PyPI gives; where that can't be had the test says SKIPPED.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use support::python;
+
+/// What every comparison must stay within: latents as they are, reconstructions in standard deviations, scores
+/// relative to themselves where above 1.
+const TOLERANCE: f64 = 1e-5;
+const N_ROWS: usize = 600;
+const NAMES: [&str; 6] = ["load", "flow", "temp", "pressure", "current", "vibration"];
+
+/// Rows that follow two causes, on scales from a hundredth to a hundred thousand, with missing values, values beyond the
+/// cut and rows with too little to be scored.
+fn rows() -> Vec<Vec<Option<f32>>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(21);
+    let mut rows: Vec<Vec<Option<f32>>> = (0..N_ROWS)
+        .map(|_| {
+            let (a, b): (f32, f32) = (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
+            let mut noise = || rng.random_range(-0.1..0.1_f32);
+            let row = [a, b, a + b, a - b, 0.5 * a, 0.3 * b].map(|v| v + noise());
+            let scaled = row.iter().zip([1e5, 60.0, 5.0, 1.0, 0.2, 0.01]).map(|(v, s)| 3.0 * s + v * s);
+            scaled.map(|v| (rng.random_range(0.0..1.0) >= 0.03).then_some(v)).collect()
+        })
+        .collect();
+    rows[5] = vec![Some(1e9), Some(180.0), Some(15.0), Some(3.0), Some(-1e9), None];
+    rows[6] = vec![Some(3e5), None, None, None, None, Some(0.03)];
+    rows[7] = vec![None; 6];
+    rows
+}
+
+fn strayd(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args(args).current_dir(dir).output().expect("it starts");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("strayd prints UTF-8")
+}
+
+/// Trains a model of a kind and writes everything that compare.py wants of it.
+fn prepare(dir: &Path, kind: &str) {
+    let of_kind = |file: &str| format!("{kind}/{file}");
+    let (setting, model) = (format!("model.sae.kind={kind}"), of_kind("trained"));
+    strayd(dir, &["train", "rows.csv", "--out", &model, "--set", &setting, "--set", "model.sae.k=4"]);
+    let export = |format: &str, out: &str, more: &[&str]| {
+        let out = of_kind(out);
+        strayd(dir, &[&["export", "--model", &model, "--format", format, "--out", &out], more].concat());
+    };
+    // The Python side applies tanh itself, which is what --force asks for.
+    let force: &[&str] = if kind == "sat_topk" { &["--force"] } else { &[] };
+    export("saelens", "saelens", force);
+    export("sparsify", "sparsify", force);
+    export("npz", "model.npz", &[]);
+    export("npz", "folded.npz", &["--fold-scaler"]);
+    export("onnx", "model.onnx", &[]);
+    strayd(dir, &["encode", "rows.csv", "--model", &model, "--out", &of_kind("latents.npz")]);
+    strayd(dir, &["encode", "rows.csv", "--model", &model, "--reconstruct", "--out", &of_kind("recons.npz")]);
+    let mut scores = vec![Value::Null; N_ROWS];
+    for line in strayd(dir, &["score", "rows.csv", "--model", &model]).lines() {
+        let record: Value = serde_json::from_str(line).expect("JSON");
+        let row = record["source"]["offset"].as_u64().expect("an offset") as usize;
+        scores[row] = record["score"]["raw"].clone();
+    }
+    assert_eq!(scores.iter().filter(|score| score.is_null()).count(), 2, "rows 6 and 7 have too little observed");
+    fs::write(dir.join(of_kind("score.json")), Value::Array(scores).to_string()).expect("written");
+}
+
+#[test]
+fn other_programs_compute_what_strayd_computes() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let rows = rows();
+    let cell = |value: &Option<f32>| value.map_or_else(String::new, |value| value.to_string());
+    let line = |row: &Vec<Option<f32>>| row.iter().map(cell).collect::<Vec<_>>().join(",") + "\n";
+    let csv = NAMES.join(",") + "\n" + &rows.iter().map(line).collect::<String>();
+    fs::write(dir.path().join("rows.csv"), csv).expect("written");
+    fs::write(dir.path().join("rows.json"), json!(rows).to_string()).expect("written");
+    let kinds = ["topk", "sat_topk"];
+    kinds.iter().for_each(|kind| prepare(dir.path(), kind));
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python/compare.py");
+    let output = Command::new(python).arg(script).arg(dir.path()).output().expect("Python starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    println!("largest differences: {found:#}");
+    let compared =
+        ["saelens", "sparsify", "model.npz", "folded.npz", "model.onnx", "model.onnx score", "model.onnx alone"];
+    for kind in kinds {
+        for what in compared {
+            let difference = found[kind][what].as_f64().unwrap_or(f64::INFINITY);
+            assert!(difference <= TOLERANCE, "{kind} as {what}: {difference:e} against {TOLERANCE:e}\n{found:#}");
+        }
+    }
+}
