@@ -17,6 +17,7 @@ mod schema;
 mod score;
 mod table;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Eval(eval::Options),
     /// Ranks a CSV file with the configured model and with baselines, and sets them side by side
     Compare(compare::Options),
+    /// Searches a CSV file for a better configuration of the model than the configured one
+    Tune(tune::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Score(options) => score::run(options),
         Command::Eval(options) => eval::run(options),
         Command::Compare(options) => compare::run(options),
+        Command::Tune(options) => tune::run(options),
         Command::Explain(options) => explain::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
