@@ -1,4 +1,5 @@
-//! Detection quality on a synthetic labelled stream: floors under what `strayd eval` measures, in both protocols.
+//! Detection quality on a synthetic labelled stream: floors under what `strayd eval` measures, in both protocols; and
+//! `compare` and `tune` on the same.
 //!
 //! The stream is made here from a seed: correlated modes that drift, and anomalies of four kinds. It holds the whole way
 //! from a file to a ranking to figures that a broken part would miss; how good strayd is on real streams, `make quality`
@@ -160,4 +161,58 @@ fn anomalies_of_a_stream_are_ranked_above_what_is_normal() {
         assert!(of("auc_pr") >= pr, "{protocol}: AUC-PR {:.4}, {pr} is the floor", of("auc_pr"));
         assert!(report["models_promoted"].as_u64().unwrap() > 1, "{protocol}: it learns on");
     }
+}
+
+#[test]
+fn baselines_are_set_beside_the_model() {
+    let (_dir, file) = file();
+    let report = strayd(&["compare", &file, "--json"]);
+    let methods = report["methods"].as_array().unwrap();
+    let names: Vec<&str> = methods.iter().map(|of| of["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["sat_topk", "dense", "pca", "ecod"]);
+    let of = |method: usize, key: &str| methods[method][key].as_f64().unwrap();
+    assert_eq!((of(0, "alert_overlap"), of(0, "score_spearman")), (1.0, 1.0));
+    for other in 1..names.len() {
+        assert!(of(other, "auc_roc") < of(0, "auc_roc"), "{report}");
+        assert!(of(other, "score_spearman") < 0.99 && of(other, "alert_overlap") < 1.0, "{report}");
+    }
+    for method in 0..3 {
+        let explained = of(method, "explained_variance");
+        assert!(explained > 0.5 && explained < 1.0, "{report}");
+        assert!(of(method, "latents_active_mean") <= of(method, "latents"), "{report}");
+        assert!((of(method, "floats_a_row") * 32.0 - of(method, "bits_a_row")).abs() < 1e-9, "{report}");
+    }
+    assert!(methods[3].get("explained_variance").is_none(), "it reconstructs nothing");
+}
+
+#[test]
+fn what_tune_chooses_is_a_configuration_that_check_accepts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    write_csv(Path::new(&path("stream.csv")), &stream(1)[..1500]);
+    // The configured model is a poor one: it has a single latent.
+    let tune = |out: &str| {
+        let poor = ["--set", "model.sae.n_latents=1", "--set", "model.sae.k=1"];
+        let args = ["tune", &path("stream.csv"), "--budget", "6", "--json", "--out", &path(out)];
+        strayd(&[&args[..], &poor].concat())
+    };
+    let report = tune("chosen.toml");
+    assert_eq!(report["criterion"], "average_precision");
+    let chosen = report["chosen"].as_u64().expect("anything is better") as usize;
+    let of = |candidate: &Value| candidate["summary"]["average_precision"].as_f64().unwrap();
+    assert!(of(&report["candidates"][chosen]) >= of(&report["default"]) + 0.02, "{report}");
+    assert_eq!(report["seeds"], serde_json::json!([0, 1, 2]));
+
+    let checked = strayd(&["check", "--config", &path("chosen.toml"), "--json"]);
+    assert_eq!(report["toml"].as_str().unwrap(), std::fs::read_to_string(path("chosen.toml")).unwrap());
+    tune("again.toml");
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+    assert_eq!(read("chosen.toml"), read("again.toml"), "one seed, one choice");
+    assert!(checked.is_object(), "{checked}");
+    let chosen_config: strayd::train::Config = serde_json::from_value(report["chosen_config"].clone()).unwrap();
+    let loaded = strayd::config::Config::load(&strayd::config::Sources {
+        file: Some(path("chosen.toml").into()),
+        ..strayd::config::Sources::default()
+    });
+    assert_eq!(loaded.unwrap().model, chosen_config);
 }

@@ -161,7 +161,7 @@ fn print_candidate(mark: char, of: &Candidate) {
     let l1 = if is_relu { format!("{:.3}", sae.objective.l1) } else { "-".into() };
     let k = if is_relu { "-".into() } else { of.k.to_string() };
     let head = format!(
-        "{mark}{}{:9} {:>5} {k:>4} {l1:>6} {:>7.5} {:>4} {:>2}/{}",
+        "{mark}{}{:9} {:>5} {k:>4} {l1:>6} {:>7.1e} {:>4} {:>2}/{}",
         if of.pareto { 'p' } else { ' ' },
         sae.kind.as_str(),
         of.n_latents,
