@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 
 /// Rows scored between two looks at the trainer; rounds fall on multiples of it.
-const ROWS_MAX: usize = 64;
+pub const ROWS_MAX: usize = 64;
 
 /// A lane and its trainer over a table.
 pub struct Local {

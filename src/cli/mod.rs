@@ -2,9 +2,11 @@
 //! logs and progress go to stderr.
 
 mod check;
+mod compare;
 pub mod demo;
 mod encode;
 mod eval;
+pub mod evaluate;
 mod explain;
 mod export;
 mod import;
@@ -15,17 +17,23 @@ mod schema;
 mod score;
 mod table;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use table::Table;
+
 use crate::config::{Config, Problems, RawConfig, Sources};
 use crate::decode::{self, Format};
 
 /// Exit code of a configuration that is wrong (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
+
+/// Topic of a pipeline over a file, unless one is set.
+const FILE_TOPIC: &str = "file";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -55,6 +63,10 @@ enum Command {
     Score(score::Options),
     /// Replays a labelled CSV file through the pipeline and measures what is found
     Eval(eval::Options),
+    /// Ranks a CSV file with the configured model and with baselines, and sets them side by side
+    Compare(compare::Options),
+    /// Searches a CSV file for a better configuration of the model than the configured one
+    Tune(tune::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
@@ -86,14 +98,22 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigOptions {
+    /// The same with one more override.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.overrides.push((key.into(), value.into()));
+        self
+    }
+
     fn load(&self) -> Result<Config, Problems> {
         Config::load(&self.sources())
     }
 
     /// For commands that read a file instead of a topic: `input.topic` need not be set.
-    fn load_for_file(&self) -> Result<Config, Problems> {
+    ///
+    /// Errors: everything that is wrong with the configuration.
+    pub fn load_for_file(&self) -> Result<Config, Problems> {
         let mut sources = self.sources();
-        sources.overrides.insert(0, ("input.topic".into(), "file".into()));
+        sources.overrides.insert(0, ("input.topic".into(), FILE_TOPIC.into()));
         Config::load(&sources)
     }
 
@@ -113,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(options),
         Command::Score(options) => score::run(options),
         Command::Eval(options) => eval::run(options),
+        Command::Compare(options) => compare::run(options),
+        Command::Tune(options) => tune::run(options),
         Command::Explain(options) => explain::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),

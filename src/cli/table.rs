@@ -14,10 +14,14 @@ use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
 use super::file_decode;
+use crate::config::Config;
 use crate::decode::{self, Format};
 use crate::model::{Model, features};
 use crate::preprocess::{Kind, Schema, Wish, WishedKind};
 
+/// Rows, spread over the file, from which kinds and categories are learnt: parsed as a whole, they take a few hundred bytes
+/// a value.
+const SCHEMA_ROWS: usize = 20_000;
 /// Codes above this can't all be told apart as `f32`.
 const TEXTS_MAX: usize = 1 << 24;
 
@@ -53,13 +57,25 @@ impl Table {
     /// Errors: the file, the line and the column that can't be read.
     pub fn read(path: &Path, label: Option<&str>, texts: &[&str]) -> anyhow::Result<Self> {
         let name = path.display();
-        let file = BufReader::new(File::open(path).with_context(|| format!("{name}: the file can't be opened"))?);
-        let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
-        let text: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let text = open(path).with_context(|| format!("{name}: the file can't be opened"))?;
         Self::parse(text, label, texts).with_context(|| name.to_string())
     }
 
-    fn parse(text: impl Read, label: Option<&str>, texts: &[&str]) -> anyhow::Result<Self> {
+    /// Names of the columns of a file, the label's included.
+    ///
+    /// Errors: the file, and why its header can't be read.
+    pub fn columns(path: &Path) -> anyhow::Result<Vec<String>> {
+        let name = path.display();
+        let text = open(path).with_context(|| format!("{name}: the file can't be opened"))?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+        let header = reader.headers().with_context(|| name.to_string())?;
+        Ok(header.iter().map(str::to_owned).collect())
+    }
+
+    /// Reads CSV text with a header; see [`Table::read`].
+    ///
+    /// Errors: the line and the column that can't be read.
+    pub fn parse(text: impl Read, label: Option<&str>, texts: &[&str]) -> anyhow::Result<Self> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
         let header = reader.headers()?.clone();
         let label_at = match label {
@@ -140,6 +156,21 @@ impl Table {
         let wishes: Vec<Wish> = self.names.iter().zip(&self.columns).map(wish).collect();
         self.check_text(wishes.iter().map(|wish| wish.kind == WishedKind::Categorical))?;
         Ok(wishes)
+    }
+
+    /// What the features are: as the configuration wishes, else as a sample shows.
+    ///
+    /// Errors: the columns are no features, or not what was wished.
+    pub fn resolve(&self, config: &Config) -> anyhow::Result<features::Resolved> {
+        let payloads = self.payloads();
+        let stride = payloads.len().div_ceil(SCHEMA_ROWS).max(1);
+        let sample: Vec<Vec<u8>> = payloads.iter().step_by(stride).cloned().collect();
+        let wishes = self.wishes(&config.schema.features)?;
+        let mut resolved = features::resolve(&wishes, &file_decode(self.format()), &sample)?;
+        if config.schema.missing_indicator {
+            resolved.schema = resolved.schema.with_missing_indicator();
+        }
+        Ok(resolved)
     }
 
     /// Refuses a model whose features aren't the columns.
@@ -237,6 +268,12 @@ fn is_missing(cell: &str) -> bool {
 
 fn is_boolean(cell: &str) -> bool {
     matches!(cell.to_ascii_lowercase().as_str(), "true" | "false")
+}
+
+fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(path)?);
+    let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 fn number(cell: &str) -> anyhow::Result<f32> {

@@ -8,16 +8,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::table::{Table, texts_of_wishes, values_of};
-use super::{ConfigOptions, file_decode, progress_bar};
-use crate::model::{Chunk, artifact, features};
+use super::{ConfigOptions, progress_bar};
+use crate::model::{Chunk, artifact};
 use crate::preprocess::Kind;
 use crate::record::RecordId;
 use crate::telemetry::now_ms;
 use crate::train::{self, Rows};
-
-/// Rows, spread over the file, from which kinds and categories are learnt: parsed as a whole, they take a few hundred bytes
-/// a value.
-const SCHEMA_ROWS: usize = 20_000;
 
 /// Options of `strayd train`.
 #[derive(Debug, Args)]
@@ -54,12 +50,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     table.rows.truncate(options.rows.unwrap_or(usize::MAX));
     let n_rows = table.rows.len();
     let payloads = table.payloads();
-    let decode = file_decode(table.format());
-    let stride = payloads.len().div_ceil(SCHEMA_ROWS).max(1);
-    let sample: Vec<Vec<u8>> = payloads.iter().step_by(stride).cloned().collect();
-    let resolved = features::resolve(&table.wishes(wishes)?, &decode, &sample)?;
-    let schema = resolved.schema;
-    let schema = Arc::new(if config.schema.missing_indicator { schema.with_missing_indicator() } else { schema });
+    let resolved = table.resolve(&config)?;
+    let schema = Arc::new(resolved.schema);
     let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect();
     let rows = Rows::new(values_of(&schema, table.format(), &payloads)?, ids);
     let bar = progress_bar(0, "training");

@@ -5,17 +5,22 @@
 
 mod cards;
 mod compression;
+mod ecod;
 mod explain;
+mod fidelity;
 mod matching;
 mod members;
 mod memory;
 mod tails;
+pub mod ranking;
 
 use ndarray::ArrayView2;
 
 pub use cards::{Cards, FIRES, HeldOut, LatentCard, residual_scales};
 pub use compression::Compression;
+pub use ecod::{Ecod, WINDOW as ECOD_WINDOW};
 pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
+pub use fidelity::{Fidelity, Seen};
 pub use matching::match_rows;
 pub use members::{MemberScores, Members, MembersConfig, Unit, Units};
 pub use memory::NEIGHBOURS;

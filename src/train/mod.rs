@@ -15,6 +15,7 @@ mod holdout;
 mod learn;
 mod round;
 mod schedule;
+pub mod tune;
 mod validation;
 
 use std::ops::ControlFlow;

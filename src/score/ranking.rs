@@ -1,4 +1,9 @@
-//! How good a ranking and a set of alerts are, given labels.
+//! How good a ranking and a set of alerts are, given labels, and how alike two rankings are.
+//!
+//! Plain counting over whole slices, for measuring and for choosing between models; no scoring path comes here. Scores
+//! must not be NaN.
+
+use std::collections::BTreeSet;
 
 /// Quality of a set of alerts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +64,48 @@ pub fn auc_pr(scores: &[f64], labels: &[bool]) -> Option<f64> {
     Some(sum)
 }
 
+/// Rank correlation of two scores of the same rows, −1 to 1, ties sharing their mean rank. None with under two rows or
+/// where either score is the same everywhere.
+///
+/// Panics when there are not as many of both.
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    assert_eq!(a.len(), b.len(), "two scores for each row");
+    let (a, b) = (ranks(a), ranks(b));
+    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    let norm = (product(&a, &a) * product(&b, &b)).sqrt();
+    (norm > 0.0).then(|| product(&a, &b) / norm)
+}
+
+/// Jaccard overlap of the `n` rows that each score puts highest, 0 to 1; ties go to the earlier row. 1 when `n` is 0.
+///
+/// Panics when there are not as many of both.
+pub fn top_overlap(a: &[f64], b: &[f64], n: usize) -> f64 {
+    assert_eq!(a.len(), b.len(), "two scores for each row");
+    let top = |scores: &[f64]| {
+        let mut rows: Vec<usize> = (0..scores.len()).collect();
+        rows.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
+        rows.into_iter().take(n).collect::<BTreeSet<usize>>()
+    };
+    let (a, b) = (top(a), top(b));
+    let n_either = a.union(&b).count();
+    if n_either == 0 { 1.0 } else { a.intersection(&b).count() as f64 / n_either as f64 }
+}
+
+/// Rank of each score from 1, ties sharing their mean rank.
+fn ranks(scores: &[f64]) -> Vec<f64> {
+    let mut rows: Vec<usize> = (0..scores.len()).collect();
+    rows.sort_by(|&i, &j| scores[i].total_cmp(&scores[j]));
+    let mut ranks = vec![0.0; scores.len()];
+    let mut before = 0;
+    for tied in rows.chunk_by(|&i, &j| scores[i] == scores[j]) {
+        let rank = f64::midpoint(before as f64 + 1.0, (before + tied.len()) as f64);
+        tied.iter().for_each(|&row| ranks[row] = rank);
+        before += tied.len();
+    }
+    ranks
+}
+
 /// Rows of equal score, in order of the score.
 fn groups(scores: &[f64], labels: &[bool], descending: bool) -> Vec<Vec<(f64, bool)>> {
     let mut rows: Vec<(f64, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
@@ -92,6 +139,27 @@ mod tests {
     fn without_both_kinds_there_is_no_area() {
         assert_eq!(auc_roc(&[1.0, 2.0], &[true, true]), None);
         assert_eq!(auc_pr(&[1.0], &[false]), None);
+    }
+
+    #[test]
+    fn rank_correlations_worked_by_hand() {
+        assert_eq!(spearman(&[1.0, 2.0, 3.0], &[10.0, 20.0, 30.0]), Some(1.0));
+        assert_eq!(spearman(&[1.0, 2.0, 3.0], &[-1.0, -2.0, -9.0]), Some(-1.0));
+        // Ranks 1, 2, 3 against 1.5, 1.5, 3: 1.5 / √(2 · 1.5).
+        let tied = spearman(&[1.0, 2.0, 3.0], &[5.0, 5.0, 6.0]).unwrap();
+        assert!((tied - 1.5 / 3.0_f64.sqrt()).abs() < 1e-12, "{tied}");
+        assert_eq!(spearman(&[1.0, 2.0], &[4.0, 4.0]), None);
+        assert_eq!(spearman(&[1.0], &[1.0]), None);
+    }
+
+    #[test]
+    fn overlaps_worked_by_hand() {
+        let (a, b) = ([9.0, 8.0, 1.0, 0.0], [9.0, 1.0, 8.0, 0.0]);
+        assert_eq!(top_overlap(&a, &b, 1), 1.0);
+        assert_eq!(top_overlap(&a, &b, 2), 1.0 / 3.0);
+        assert_eq!(top_overlap(&a, &b, 4), 1.0);
+        assert_eq!(top_overlap(&a, &b, 0), 1.0);
+        assert_eq!(top_overlap(&[1.0; 3], &[1.0; 3], 2), 1.0, "ties go to the earlier row in both");
     }
 
     #[test]
