@@ -223,7 +223,8 @@ mod tests {
         assert!(parts.iter().all(|part| *part >= 0.0 && part.is_finite()), "{parts:?}");
         assert!(parts[1] > 5.0 * parts[0], "{parts:?}");
         let exact = members.attribute(aview1(&[0.0, 0.0]), aview1(&[1.0, 1.0]), &[1.0, 1.0], &[0.3, 0.1]);
-        assert_eq!(exact, [0.75, 0.25], "an ordinary row is explained by its residual alone");
+        let alone = (exact[0] - 0.75).abs() < 1e-12 && (exact[1] - 0.25).abs() < 1e-12;
+        assert!(alone, "an ordinary row is explained by its residual alone: {exact:?}");
     }
 
     #[test]
