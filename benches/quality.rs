@@ -241,9 +241,10 @@ fn print_table(out: &mut impl Write, protocol: usize, sets: &[Set], results: &Re
         let name = sets.get(row).map_or("mean", |set| &*set.name);
         write!(out, "{name:24}")?;
         for &method in &methods {
-            let pair = match row < sets.len() {
-                true => medians(results, (protocol, method, row)),
-                false => means(results, protocol, method, sets.len()),
+            let pair = if row < sets.len() {
+                medians(results, (protocol, method, row))
+            } else {
+                means(results, protocol, method, sets.len())
             };
             let text = pair.map_or_else(|| "-".to_owned(), |(roc, pr)| format!("{roc:.3} / {pr:.3}"));
             write!(out, "{text:>16}")?;

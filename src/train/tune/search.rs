@@ -58,7 +58,7 @@ pub fn search(
     }
     let mut chosen = choose(&drawn, &climbing, &default, criterion);
     if let Some(winner) = chosen {
-        chosen = Some(try_rates(winner, &mut drawn, &default, criterion, (seed, measure))?);
+        chosen = Some(try_rates(winner, &mut drawn, &default, criterion, seed, measure)?);
     }
     mark_pareto(&mut default, &mut drawn);
     Ok(Outcome { criterion, default, candidates: drawn, chosen })
@@ -143,7 +143,8 @@ fn try_rates(
     drawn: &mut Vec<Candidate>,
     default: &Candidate,
     criterion: Criterion,
-    (seed, measure): (u64, Measure<'_>),
+    seed: u64,
+    measure: Measure<'_>,
 ) -> Result<usize, TrainError> {
     let reference = default.summary.expect("the default was measured");
     let loss = |candidate: &Candidate| candidate.summary.map_or(f64::INFINITY, |of| of.loss);
