@@ -27,7 +27,7 @@ fn rows() -> Vec<[f32; 4]> {
     (0..N_ROWS).map(row).collect()
 }
 
-/// A folder with rows and a trained model of a kind.
+/// A folder with rows and a trained model of a kind, with more settings on lines of their own.
 struct Trained(TempDir);
 
 impl Trained {
@@ -40,8 +40,9 @@ impl Trained {
         let header = "load,\"flow, main\",temp,pressure\n".to_owned();
         fs::write(trained.path("rows.csv"), header + &rows().iter().enumerate().map(line).collect::<String>())
             .expect("written");
-        let kind = format!("model.sae.kind={kind}");
-        trained.strayd(&["train", "rows.csv", "--out", "model", "--set", &kind, "--set", "model.sae.k=2"]);
+        let settings = format!("model.sae.kind={kind}\nmodel.sae.k=2");
+        let settings = settings.lines().flat_map(|setting| ["--set", setting]);
+        trained.strayd(&["train", "rows.csv", "--out", "model"].into_iter().chain(settings).collect::<Vec<_>>());
         trained
     }
 
@@ -158,6 +159,36 @@ fn every_form_comes_back_and_encodes_alike() {
         assert_eq!(scored.len(), N_ROWS, "an imported model scores");
         let n_anomalous = scored.iter().filter(|r| r["score"]["ratio"].as_f64().expect("a number") > 1.0).count();
         assert!(n_anomalous < N_ROWS / 20, "{n_anomalous} of its own ordinary rows are anomalous");
+    }
+}
+
+#[test]
+fn every_kind_comes_back_in_the_forms_that_hold_it() {
+    let forms: [(&str, &[&str]); 7] = [
+        ("batchtopk", &["saelens", "npz"]),
+        ("jumprelu", &["saelens", "npz"]),
+        ("relu", &["saelens", "npz"]),
+        ("sigmoid", &["npz"]),
+        ("dense", &["npz"]),
+        ("pca", &["npz"]),
+        ("relu\nmodel.sae.hidden=[6]", &["npz"]),
+    ];
+    for (settings, formats) in forms {
+        let trained = Trained::new(settings);
+        let dense = trained.latents("model");
+        assert!(dense.iter().flatten().any(|f| *f != 0.0), "{settings} has latents");
+        for format in ["saelens", "sparsify", "npz"] {
+            let (out, back) = (format!("{format}-out"), format!("{format}-back"));
+            let export = ["export", "--model", "model", "--format", format, "--out", &out];
+            if formats.contains(&format) {
+                trained.strayd(&export);
+                trained.strayd(&["import", "--format", format, &out, "--out", &back, "--data", "rows.csv"]);
+                assert_close(&trained.latents(&back), &dense, 0.0);
+            } else {
+                let why = trained.refusal(&export);
+                assert!(why.contains("export npz or onnx"), "{settings} as {format}: {why}");
+            }
+        }
     }
 }
 

@@ -277,6 +277,35 @@ fn a_file_of_every_kind_is_trained_on_scored_evaluated_and_explained() {
 }
 
 #[test]
+fn other_commands_read_and_write_kinds_or_say_that_they_can_not() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("flows.csv"), file()).unwrap();
+    let run = |args: &[&str]| strayd(dir.path(), args);
+    let refused = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args(args).current_dir(dir.path()).output().unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    run(&["train", "flows.csv", "--out", "model", "--label", "label"]);
+    let encode = ["encode", "flows.csv", "--model", "model", "--label", "label", "--reconstruct"];
+    let printed = run(&encode);
+    let mut lines = printed.lines().zip(file().lines().map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(lines.next().unwrap().0, "proto,size,up,hour,bytes");
+    let alike = lines.clone().filter(|(recons, row)| recons.split(',').next() == row.split(',').next()).count();
+    assert!(alike > 1800, "{alike} of 2000 rows keep their protocol");
+    assert!(lines.all(|(recons, _)| ["true", "false"].contains(&recons.split(',').nth(2).unwrap())));
+    let why = refused(&[&encode[..], &["--out", "recons.npz"]].concat());
+    assert!(why.contains("feature `proto` is categorical"), "{why}");
+    for format in ["saelens", "onnx", "npz"] {
+        let why = refused(&["export", "--model", "model", "--format", format, "--out", "out", "--force"]);
+        assert!(why.contains("feature proto (categorical with 3 known values)"), "{why}");
+    }
+    let plot = ["models", "plot", "--model", "model", "--data", "flows.csv", "--label", "label", "--out", "model.svg"];
+    run(&plot);
+    assert!(std::fs::read_to_string(dir.path().join("model.svg")).unwrap().starts_with("<svg"));
+}
+
+#[test]
 fn a_word_where_the_model_wants_a_number_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let numbers: String = (0..300).map(|i| format!("{},{}\n", i % 7, i % 5)).collect();

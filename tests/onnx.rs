@@ -15,9 +15,25 @@ use serde_json::{Value, json};
 
 use support::python;
 
-/// What every comparison must stay within: latents as they are, reconstructions in standard deviations, scores
-/// relative to themselves where above 1.
+/// What every comparison must stay within, relative to itself where above 1: latents, reconstructions in standard
+/// deviations, scores.
 const TOLERANCE: f64 = 1e-5;
+/// Every form, each activation of hidden layers at least once, and the forms that other formats have a name for.
+const MODELS: [(&str, &[&str], &[&str]); 13] = [
+    ("topk", &[], &["saelens", "sparsify"]),
+    ("sat_topk", &[], &["saelens", "sparsify"]),
+    ("batchtopk", &[], &["saelens"]),
+    ("jumprelu", &[], &["saelens"]),
+    ("relu", &[], &["saelens"]),
+    ("sigmoid", &[], &[]),
+    ("dense", &[], &[]),
+    ("pca", &[], &[]),
+    ("sat_topk", &["hidden=[8, 5]"], &[]),
+    ("jumprelu", &["hidden=[8]", "activation=leaky_relu"], &[]),
+    ("batchtopk", &["hidden=[8]", "activation=relu"], &[]),
+    ("relu", &["hidden=[8]", "activation=tanh"], &[]),
+    ("dense", &["hidden=[8, 5]", "activation=sigmoid", "n_latents=4"], &[]),
+];
 const N_ROWS: usize = 600;
 const NAMES: [&str; 6] = ["load", "flow", "temp", "pressure", "current", "vibration"];
 
@@ -46,24 +62,29 @@ fn strayd(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("strayd prints UTF-8")
 }
 
-/// Trains a model of a kind and writes everything that compare.py wants of it.
-fn prepare(dir: &Path, kind: &str) {
-    let of_kind = |file: &str| format!("{kind}/{file}");
-    let (setting, model) = (format!("model.sae.kind={kind}"), of_kind("trained"));
-    strayd(dir, &["train", "rows.csv", "--out", &model, "--set", &setting, "--set", "model.sae.k=4"]);
+/// Trains a model and writes everything that compare.py wants of it to the folder `name`.
+fn prepare(dir: &Path, name: &str, (kind, settings, formats): (&str, &[&str], &[&str])) {
+    let of_model = |file: &str| format!("{name}/{file}");
+    let model = of_model("trained");
+    let of_kind = format!("kind={kind}");
+    let settings = [&[of_kind.as_str(), "k=4"], settings].concat();
+    let settings = settings.iter().map(|setting| format!("model.sae.{setting}"));
+    let settings: Vec<String> = settings.chain(["model.trial_steps=50".into(), "model.steps=100".into()]).collect();
+    let mut train = vec!["train", "rows.csv", "--out", &model];
+    train.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    strayd(dir, &train);
     let export = |format: &str, out: &str, more: &[&str]| {
-        let out = of_kind(out);
+        let out = of_model(out);
         strayd(dir, &[&["export", "--model", &model, "--format", format, "--out", &out], more].concat());
     };
     // The Python side applies tanh itself, which is what --force asks for.
     let force: &[&str] = if kind == "sat_topk" { &["--force"] } else { &[] };
-    export("saelens", "saelens", force);
-    export("sparsify", "sparsify", force);
+    formats.iter().for_each(|format| export(format, format, force));
     export("npz", "model.npz", &[]);
     export("npz", "folded.npz", &["--fold-scaler"]);
     export("onnx", "model.onnx", &[]);
-    strayd(dir, &["encode", "rows.csv", "--model", &model, "--out", &of_kind("latents.npz")]);
-    strayd(dir, &["encode", "rows.csv", "--model", &model, "--reconstruct", "--out", &of_kind("recons.npz")]);
+    strayd(dir, &["encode", "rows.csv", "--model", &model, "--out", &of_model("latents.npz")]);
+    strayd(dir, &["encode", "rows.csv", "--model", &model, "--reconstruct", "--out", &of_model("recons.npz")]);
     let mut scores = vec![Value::Null; N_ROWS];
     for line in strayd(dir, &["score", "rows.csv", "--model", &model]).lines() {
         let record: Value = serde_json::from_str(line).expect("JSON");
@@ -71,7 +92,7 @@ fn prepare(dir: &Path, kind: &str) {
         scores[row] = record["score"]["raw"].clone();
     }
     assert_eq!(scores.iter().filter(|score| score.is_null()).count(), 2, "rows 6 and 7 have too little observed");
-    fs::write(dir.join(of_kind("score.json")), Value::Array(scores).to_string()).expect("written");
+    fs::write(dir.join(of_model("score.json")), Value::Array(scores).to_string()).expect("written");
 }
 
 #[test]
@@ -84,8 +105,10 @@ fn other_programs_compute_what_strayd_computes() {
     let csv = NAMES.join(",") + "\n" + &rows.iter().map(line).collect::<String>();
     fs::write(dir.path().join("rows.csv"), csv).expect("written");
     fs::write(dir.path().join("rows.json"), json!(rows).to_string()).expect("written");
-    let kinds = ["topk", "sat_topk"];
-    kinds.iter().for_each(|kind| prepare(dir.path(), kind));
+    let names: Vec<String> = MODELS.iter().enumerate().map(|(i, (kind, ..))| format!("{i}-{kind}")).collect();
+    for (name, model) in names.iter().zip(MODELS) {
+        prepare(dir.path(), name, model);
+    }
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python/compare.py");
     let output = Command::new(python).arg(script).arg(dir.path()).output().expect("Python starts");
@@ -93,12 +116,12 @@ fn other_programs_compute_what_strayd_computes() {
     assert!(output.status.success(), "{said}");
     let found: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     println!("largest differences: {found:#}");
-    let compared =
-        ["saelens", "sparsify", "model.npz", "folded.npz", "model.onnx", "model.onnx score", "model.onnx alone"];
-    for kind in kinds {
-        for what in compared {
-            let difference = found[kind][what].as_f64().unwrap_or(f64::INFINITY);
-            assert!(difference <= TOLERANCE, "{kind} as {what}: {difference:e} against {TOLERANCE:e}\n{found:#}");
+    for (name, (.., formats)) in names.iter().zip(MODELS) {
+        let always = ["model.npz", "folded.npz", "model.onnx", "model.onnx score", "model.onnx alone"];
+        for what in always.iter().chain(formats) {
+            let difference = found[name][what].as_f64().unwrap_or(f64::INFINITY);
+            assert!(difference <= TOLERANCE, "{name} as {what}: {difference:e} against {TOLERANCE:e}\n{found:#}");
         }
+        assert_eq!(found[name].as_object().map(serde_json::Map::len), Some(always.len() + formats.len()));
     }
 }

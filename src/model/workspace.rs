@@ -83,7 +83,7 @@ impl Workspace {
 
     /// Mean number of active latents of a row; 0 for an empty batch.
     pub fn latents_active_mean(&self) -> f64 {
-        let n_active = self.latents().iter().filter(|f| **f > 0.0).count();
+        let n_active = self.latents().iter().filter(|f| **f != 0.0).count();
         n_active as f64 / self.n_rows().max(1) as f64
     }
 

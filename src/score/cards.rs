@@ -15,7 +15,7 @@ use crate::record::RecordId;
 /// Least residual scale of a feature, in its standard deviations: a floor for features that are reconstructed exactly.
 const RESIDUAL_SCALE_MIN: f64 = 0.05;
 
-/// An activation above this counts as firing.
+/// An activation of more than this, either way, counts as firing; below 0 only `dense` and `pca` have any.
 pub const FIRES: f32 = 1e-6;
 
 /// Loadings that a latent's purity is measured on, and that it is named by.
@@ -108,10 +108,12 @@ impl Cards {
         let importance = importance(rows, &residuals);
         let card = |i: usize| {
             let (row, column) = (rows.w_dec.row(i), rows.latents.column(i));
-            let mut order: Vec<usize> = (0..column.len()).filter(|&row| column[row] > FIRES).collect();
-            order.sort_by(|&a, &b| column[b].total_cmp(&column[a]).then(a.cmp(&b)));
-            // Of n rows, the 99th percentile has n/100 above it; the silent ones are the lowest.
-            let p99 = order.get(column.len() / 100).map_or(0.0, |&row| column[row]);
+            let mut order: Vec<usize> = (0..column.len()).filter(|&row| column[row].abs() > FIRES).collect();
+            order.sort_by(|&a, &b| column[b].abs().total_cmp(&column[a].abs()).then(a.cmp(&b)));
+            let mut sorted = column.to_vec();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            // Of n rows, the 99th percentile has n/100 above it.
+            let p99 = sorted.get(column.len() / 100).copied().unwrap_or(0.0);
             LatentCard {
                 id: i as u64,
                 name: latent_name(rows.names, row),
@@ -308,6 +310,25 @@ mod tests {
         let other = &cards.latents[1];
         assert_eq!((other.frequency, other.top.len(), other.encoder_cosine, other.id), (0.5, 1, Some(0.0), 1));
         assert_eq!((cards.by_importance(), cards.next_id), (vec![1, 0], 2));
+    }
+
+    #[test]
+    fn codes_of_two_signs_fire_either_way() {
+        let (w_dec, x) = (array![[1.0]], array![[0.5], [-2.0], [0.0]]);
+        let cards = Cards::new(&HeldOut {
+            names: &["a"],
+            w_enc: None,
+            w_dec: w_dec.view(),
+            x: x.view(),
+            mask: array![[1.0], [1.0], [1.0]].view(),
+            weights: &[1.0],
+            recons: x.view(),
+            latents: x.view(),
+            ids: &[0, 1, 2].map(|offset| RecordId { partition: 0, offset }),
+        });
+        let card = &cards.latents[0];
+        assert_eq!((card.frequency, card.usual, card.p99, card.encoder_cosine), (2.0 / 3.0, -0.5, 0.5, None));
+        assert_eq!(card.top.iter().map(|id| id.offset).collect::<Vec<_>>(), [1, 0], "the strongest either way");
     }
 
     #[test]

@@ -132,7 +132,9 @@ impl Explanation {
 }
 
 impl Role {
+    /// By how far from 0 both are: the codes of `dense` and `pca` have two signs.
     fn of(activation: f32, usual: f32) -> Self {
+        let (activation, usual) = (activation.abs(), usual.abs());
         match (activation > 0.0, activation > usual) {
             (true, _) if usual < SILENT => Self::Unexpected,
             (_, true) => Self::Stronger,
@@ -303,6 +305,16 @@ mod tests {
         let cards = Cards { residual_scale: vec![1.0, 1.0], latents: vec![], next_id: 0 };
         let explanation = Explanation::new(&evidence, &cards, &["a", "b"], 5);
         assert_eq!((explanation.features.len(), explanation.unexplained), (0, 1.0));
+    }
+
+    #[test]
+    fn roles_go_by_the_size_of_an_activation() {
+        let cases = [(0.9, 0.0, Role::Unexpected), (0.9, 0.5, Role::Stronger), (0.2, 0.5, Role::Weaker)];
+        for (activation, usual, role) in cases {
+            assert_eq!(Role::of(activation, usual), role);
+            assert_eq!(Role::of(-activation, -usual), role);
+        }
+        assert_eq!(Role::of(0.0, 0.5), Role::Missing);
     }
 
     #[test]

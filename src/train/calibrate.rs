@@ -14,7 +14,7 @@ use crate::model::{AdmissionScale, Lineage};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
-use crate::score::{Cards, HeldOut, mean_squared_residuals};
+use crate::score::{Cards, FIRES, HeldOut, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail, median_and_mad};
 
 /// Newest admitted held-out rows that set location and scale.
@@ -85,7 +85,7 @@ pub(super) fn calibrate(
         n_admitted,
         n_dropped: rows.len() - n_admitted,
         explained_variance: explained_variance(&x, &residuals, &mask, weights),
-        latents_active_mean: latents.iter().filter(|f| **f > 0.0).count() as f64 / newest.len().max(1) as f64,
+        latents_active_mean: latents.iter().filter(|f| **f != 0.0).count() as f64 / newest.len().max(1) as f64,
         latents_dead_ratio: dead_ratio(&latents),
         ..Report::default()
     };
@@ -179,7 +179,8 @@ fn explained_variance(x: &Array2<f32>, residuals: &Array2<f32>, mask: &Array2<f3
 }
 
 fn since_fired(latents: &Array2<f32>) -> Vec<u64> {
-    let column = |column: ndarray::ArrayView1<'_, f32>| column.iter().rev().take_while(|f| **f <= 1e-6).count() as u64;
+    let column =
+        |column: ndarray::ArrayView1<'_, f32>| column.iter().rev().take_while(|f| f.abs() <= FIRES).count() as u64;
     latents.columns().into_iter().map(column).collect()
 }
 

@@ -3,7 +3,7 @@
 //! MODEL 2.8: by default linear decay over the last 30 % of steps to 5 %. A step that is not finite is left out and halves
 //! the rate; the third gives up (MODEL 2.6). It neither scales rows nor chooses them.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -124,9 +124,9 @@ fn solve(
     progress: OnProgress<'_>,
 ) -> Result<f64, TrainError> {
     let failed = |error: ndarray_linalg::error::LinalgError| StartError::Components(error.to_string());
-    *model = pca(rows.x, rows.mask, config.pca_variance).map_err(failed)?;
     let (sample_weight, column_weight) = (vec![1.0; rows.x.nrows()], rows.column_weights());
     let (x, mask) = (rows.x, rows.mask);
+    *model = weighted_pca((x, mask), &column_weight, config.pca_variance).map_err(failed)?;
     let whole = Example {
         x,
         mask,
@@ -140,6 +140,20 @@ fn solve(
     let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
     plan.report(plan.steps, loss, progress)?;
     Ok(loss)
+}
+
+/// Principal components of what the score weighs: x·√c, and back. `weights` are `[n_inputs]`.
+fn weighted_pca(
+    (x, mask): (ArrayView2<'_, f32>, ArrayView2<'_, f32>),
+    weights: &[f32],
+    share: f64,
+) -> Result<Autoencoder<f32>, ndarray_linalg::error::LinalgError> {
+    let roots: Array1<f32> = weights.iter().map(|weight| weight.sqrt()).collect();
+    let mut model = pca((&x * &roots).view(), mask, share)?;
+    model.w_enc *= &roots.view().insert_axis(Axis(1));
+    model.w_dec /= &roots;
+    model.b_dec /= &roots;
+    Ok(model)
 }
 
 /// How the learner works on `n_rows`: a latent is not dead before it has had an epoch to fire.
@@ -252,5 +266,27 @@ impl Batches {
         for scale in &mut self.hidden_scale {
             scale.mapv_inplace(|_| if rng.random_bool(kept) { (1.0 / kept) as f32 } else { 0.0 });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::sae::Forward;
+
+    #[test]
+    fn components_follow_what_the_score_weighs() {
+        // Variances 4 and 1, weighed a tenth and whole: one component must be the second input.
+        let (x, mask) = (array![[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]], Array2::ones((4, 2)));
+        let recons = |weights: &[f32]| {
+            let model = weighted_pca((x.view(), mask.view()), weights, 0.5).expect("it converges");
+            let mut forward = Forward::default();
+            model.forward(x.view(), mask.view(), &mut forward);
+            forward.recons().mapv(|v| (v * 1e4).round() / 1e4)
+        };
+        assert_eq!(recons(&[0.1, 1.0]), array![[0.0, 1.0], [0.0, 1.0], [0.0, -1.0], [0.0, -1.0]]);
+        assert_eq!(recons(&[1.0, 1.0]), array![[2.0, 0.0], [-2.0, 0.0], [2.0, 0.0], [-2.0, 0.0]]);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Common, Found, Which, or_none};
 use crate::model::{Lineage, Model};
 use crate::record::RecordId;
+use crate::sae::{Autoencoder, Kind, Shape};
 
 /// Options of `strayd models show`.
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ fn place(lineage: &Lineage, id: RecordId) -> String {
 
 fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
     let model = &found.model;
-    let (lineage, shape) = (&model.lineage, model.autoencoder.shape());
+    let lineage = &model.lineage;
     let mut line = |name: &str, text: String| writeln!(out, "{name:<12} {text}");
     line("version", format!("{}{}", model.version, if found.is_current { " (current)" } else { "" }))?;
     line("hash", model.hash.clone())?;
@@ -96,18 +97,26 @@ fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
         let value = value.as_f64().map_or_else(|| value.to_string(), |value| format!("{value:.4}"));
         line("", format!("{} {value}", name.replace('_', " ")))?;
     }
-    let kind = serde_json::to_value(model.autoencoder.kind).unwrap_or_default();
-    let kind = kind.as_str().unwrap_or("autoencoder").to_owned();
-    line(
-        "form",
-        format!("{kind}, {} inputs, {} latents, {} active at most", shape.n_inputs, shape.n_latents, shape.k),
-    )?;
+    line("form", form(&model.autoencoder))?;
     let calibration = &model.calibration;
     line("calibrated", format!("on {} scores, median {:.4}", calibration.tail.sorted().len(), calibration.raw(0.0)))?;
     let n_labels = model.cards.latents.iter().filter(|card| card.label.is_some()).count();
-    line("labels", format!("{n_labels} of {} latents", shape.n_latents))?;
+    line("labels", format!("{n_labels} of {} latents", model.cards.latents.len()))?;
     let features: Vec<String> = model.schema.features().iter().map(ToString::to_string).collect();
     line("features", format!("{} ({})", features.len(), features.join(", ")))
+}
+
+/// Kind and sizes in words.
+fn form(autoencoder: &Autoencoder) -> String {
+    let Shape { n_inputs, n_latents, k } = autoencoder.shape();
+    let of_k = match autoencoder.kind {
+        Kind::SatTopk | Kind::Topk => format!(", {k} active at most"),
+        Kind::Batchtopk | Kind::Jumprelu => format!(", about {k} active"),
+        Kind::Relu | Kind::Sigmoid | Kind::Dense | Kind::Pca => String::new(),
+    };
+    let hidden: String =
+        autoencoder.hidden.iter().map(|layer| format!(" {} hidden units,", layer.bias.len())).collect();
+    format!("{}, {n_inputs} inputs,{hidden} {n_latents} latents{of_k}", autoencoder.kind.as_str())
 }
 
 fn print_latents(model: &Model, out: &mut impl Write) -> io::Result<()> {
