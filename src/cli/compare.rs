@@ -14,7 +14,7 @@ use super::table::Table;
 use super::{ConfigOptions, progress_bar};
 use crate::config::Config;
 use crate::model::{Model, Workspace};
-use crate::sae::Kind;
+use crate::sae::{Kind, Shape};
 use crate::score::{Compression, Fidelity, Seen, ranking};
 
 /// Share of the rows, those with the largest residuals, that explained variance leaves out.
@@ -132,7 +132,9 @@ fn measure(task: Task<'_>, progress: &mut dyn FnMut(u64)) -> anyhow::Result<(Out
         model.score(batch.view(), &mut workspace);
         let (x, mask) = (workspace.x(), workspace.mask());
         fidelity.add(Seen { x, mask, recons: workspace.recons(), latents: workspace.latents() });
-        shape = Some(model.autoencoder.shape());
+        // Principal components are found anew in each round, and may then be others in number.
+        let of_model = model.autoencoder.shape();
+        shape = Some(shape.filter(|shape: &Shape| shape.n_latents > of_model.n_latents).unwrap_or(of_model));
         Ok(())
     })?;
     let copied = shape.map(|shape| {
