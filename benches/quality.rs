@@ -33,9 +33,9 @@ const PROTOCOLS: [(&str, Protocol); 2] = [("normal", Protocol::Normal), ("prefix
 #[derive(Debug, Parser)]
 #[command(name = "quality", about = "Measures detection quality on labelled streams")]
 struct Options {
-    /// `run` measures; without it nothing is done
+    /// Without it nothing is done
     #[arg(value_parser = ["run"])]
-    run: Option<String>,
+    run: String,
     /// Seeds of the configured model, 0 to N−1
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -89,12 +89,13 @@ struct Figures {
 type Results = BTreeMap<(usize, usize, usize), Vec<Figures>>;
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
     let mut out = std::io::stdout();
-    if options.run.is_none() {
+    // Not parsed before that: what is said to all benches is the others' business.
+    if !std::env::args().any(|arg| arg == "run") {
         writeln!(out, "quality: nothing measured; `make quality` does it, or `cargo bench --bench quality -- run`")?;
         return Ok(());
     }
+    let options = Options::parse();
     strayd::blas::init();
     let sets = match data_dir() {
         Some(dir) => read_sets(&dir, &options, &options.config.load_for_file()?)?,
@@ -241,9 +242,10 @@ fn print_table(out: &mut impl Write, protocol: usize, sets: &[Set], results: &Re
         let name = sets.get(row).map_or("mean", |set| &*set.name);
         write!(out, "{name:24}")?;
         for &method in &methods {
-            let pair = match row < sets.len() {
-                true => medians(results, (protocol, method, row)),
-                false => means(results, protocol, method, sets.len()),
+            let pair = if row < sets.len() {
+                medians(results, (protocol, method, row))
+            } else {
+                means(results, protocol, method, sets.len())
             };
             let text = pair.map_or_else(|| "-".to_owned(), |(roc, pr)| format!("{roc:.3} / {pr:.3}"));
             write!(out, "{text:>16}")?;

@@ -2,6 +2,7 @@
 //!
 //! All read the same file in the same pipeline and the same order (docs/TUNING.md). Labels, if there are any, judge only.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::table::Table;
 use super::{ConfigOptions, progress_bar};
 use crate::config::Config;
 use crate::model::{Model, Workspace};
-use crate::sae::Kind;
+use crate::sae::{Kind, Shape};
 use crate::score::{Compression, Fidelity, Seen, ranking};
 
 /// Share of the rows, those with the largest residuals, that explained variance leaves out.
@@ -107,10 +108,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     let report = report(options, &config, &table, &split, &measured);
+    let mut out = std::io::stdout().lock();
     if options.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        print_report(&report);
+        print_report(&mut out, &report)?;
     }
     Ok(())
 }
@@ -130,7 +132,9 @@ fn measure(task: Task<'_>, progress: &mut dyn FnMut(u64)) -> anyhow::Result<(Out
         model.score(batch.view(), &mut workspace);
         let (x, mask) = (workspace.x(), workspace.mask());
         fidelity.add(Seen { x, mask, recons: workspace.recons(), latents: workspace.latents() });
-        shape = Some(model.autoencoder.shape());
+        // Principal components are found anew in each round, and may then be others in number.
+        let of_model = model.autoencoder.shape();
+        shape = Some(shape.filter(|shape: &Shape| shape.n_latents > of_model.n_latents).unwrap_or(of_model));
         Ok(())
     })?;
     let copied = shape.map(|shape| {
@@ -194,20 +198,23 @@ fn common(a: &Outcome, b: &Outcome) -> (Vec<f64>, Vec<f64>) {
     both.unzip()
 }
 
-fn print_report(report: &Report) {
-    println!(
+fn print_report(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
         "{} rows: {} of history ({:?}), {} scored; seed {}",
         report.rows, report.warmup, report.protocol, report.scored, report.seed
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "\n{:10} {:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
         "", "EV", "active", "floats/row", "AUC-ROC", "AUC-PR", "alerts", "overlap", "Spearman", "µs/row"
-    );
+    )?;
     let text =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"));
     for method in &report.methods {
         let copy = method.copy;
-        println!(
+        writeln!(
+            out,
             "{:10} {:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8.3} {:>9} {:>9.1}",
             method.name,
             text(copy.map(|copy| copy.explained_variance), 3),
@@ -219,13 +226,18 @@ fn print_report(report: &Report) {
             method.alert_overlap,
             text(method.score_spearman, 3),
             method.microseconds_a_row,
-        );
+        )?;
     }
-    println!(
+    writeln!(
+        out,
         "\nEV: share of the variance that is explained on rows not yet learnt, without the worst {:.0} %.",
         100.0 * TRIM
-    );
-    println!("overlap, Spearman: with the first line, of the {} highest rows and of all scores.", report.overlap_rows);
+    )?;
+    writeln!(
+        out,
+        "overlap, Spearman: with the first line, of the {} highest rows and of all scores.",
+        report.overlap_rows
+    )
 }
 
 #[cfg(test)]

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn each_row_is_scored_before_it_is_learnt() {
         // One value for the whole history, another for ever after: odd once, and ordinary when it has been learnt.
-        let mut table = table(&vec![false; 2 * ROWS_MAX + 64]);
+        let mut table = table(&[false; 2 * ROWS_MAX + 64]);
         table.rows.iter_mut().enumerate().for_each(|(i, row)| row[0] = if i < 64 { 1.0 } else { 2.0 });
         let mut raw = RawConfig::default();
         raw.input.topic = "t".into();

@@ -3,6 +3,7 @@
 //! The search is [`crate::train::tune`]; here are the file, the progress, the table, and the choice as TOML.
 
 use std::cmp::Reverse;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         std::fs::write(out, &text).with_context(|| format!("--out {}", out.display()))?;
     }
     let seeds: Vec<u64> = (0..SEEDS[SEEDS.len() - 1]).map(|i| options.seed.wrapping_add(i)).collect();
+    let mut stdout = std::io::stdout().lock();
     if options.json {
         let (n_train, n_validation) = bench.n_rows();
         let mut document = serde_json::to_value(&outcome)?;
@@ -77,12 +79,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         document["rows_validation"] = n_validation.into();
         document["seeds"] = json!(seeds);
         document["toml"] = text.into();
-        println!("{document}");
+        writeln!(stdout, "{document}")?;
     } else {
-        print_outcome(&outcome, &bench, &seeds);
+        print_outcome(&mut stdout, &outcome, &bench, &seeds)?;
         match &options.out {
-            Some(out) => println!("\nwritten to {}", out.display()),
-            None => print!("\n{text}"),
+            Some(out) => writeln!(stdout, "\nwritten to {}", out.display())?,
+            None => write!(stdout, "\n{text}")?,
         }
     }
     Ok(())
@@ -125,19 +127,20 @@ fn difference(value: Value, default: &Value) -> Option<Value> {
     }
 }
 
-fn print_outcome(outcome: &Outcome, bench: &Bench, seeds: &[u64]) {
+fn print_outcome(out: &mut impl Write, outcome: &Outcome, bench: &Bench, seeds: &[u64]) -> std::io::Result<()> {
     let (n_train, n_validation) = bench.n_rows();
     let by = match outcome.criterion {
         Criterion::Stability => "J, the agreement of seeds (no labels of both kinds among the newest rows)",
         Criterion::AveragePrecision => "average precision against the labels of the newest rows",
     };
-    println!("{n_train} rows to train on, the newest {n_validation} to measure by; seeds {seeds:?}");
-    println!("chosen by {by}\n");
-    println!(
+    writeln!(out, "{n_train} rows to train on, the newest {n_validation} to measure by; seeds {seeds:?}")?;
+    writeln!(out, "chosen by {by}\n")?;
+    writeln!(
+        out,
         "  {:9} {:>5} {:>4} {:>6} {:>7} {:>4} {:>4} {:>6} {:>6} {:>6} {:>6} {:>5} {:>7} {:>7}",
         "form", "M", "k", "λ", "lr", "mask", "rung", "J", "AP", "EV", "active", "dead", "swapped", "shifted"
-    );
-    print_candidate('d', &outcome.default);
+    )?;
+    print_candidate(out, 'd', &outcome.default)?;
     let mut order: Vec<usize> = (0..outcome.candidates.len()).collect();
     let measured = |of: &Candidate| of.summary.map_or(f64::NEG_INFINITY, |summary| summary.stability);
     order.sort_by(|&a, &b| {
@@ -146,16 +149,16 @@ fn print_outcome(outcome: &Outcome, bench: &Bench, seeds: &[u64]) {
     });
     for i in order {
         let mark = if outcome.chosen == Some(i) { '*' } else { ' ' };
-        print_candidate(mark, &outcome.candidates[i]);
+        print_candidate(out, mark, &outcome.candidates[i])?;
     }
-    println!("\nd: as configured; *: chosen; p: nothing fully trained explains more with fewer active latents");
+    writeln!(out, "\nd: as configured; *: chosen; p: nothing fully trained explains more with fewer active latents")?;
     match outcome.chosen {
-        Some(_) => println!("the choice leads the configured model by at least {}", tune::LEAD_MIN),
-        None => println!("the configured model stays: nothing leads it by {}", tune::LEAD_MIN),
+        Some(_) => writeln!(out, "the choice leads the configured model by at least {}", tune::LEAD_MIN),
+        None => writeln!(out, "the configured model stays: nothing leads it by {}", tune::LEAD_MIN),
     }
 }
 
-fn print_candidate(mark: char, of: &Candidate) {
+fn print_candidate(out: &mut impl Write, mark: char, of: &Candidate) -> std::io::Result<()> {
     let sae = &of.config.sae;
     let is_relu = sae.kind == crate::sae::Kind::Relu;
     let l1 = if is_relu { format!("{:.3}", sae.objective.l1) } else { "-".into() };
@@ -183,7 +186,7 @@ fn print_candidate(mark: char, of: &Candidate) {
         )
     });
     let dropped = of.dropped.as_ref().map(|reason| format!("  dropped: {reason}"));
-    println!("{head}{}{}", figures.unwrap_or_default(), dropped.unwrap_or_default());
+    writeln!(out, "{head}{}{}", figures.unwrap_or_default(), dropped.unwrap_or_default())
 }
 
 #[cfg(test)]

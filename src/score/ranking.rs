@@ -71,7 +71,7 @@ pub fn auc_pr(scores: &[f64], labels: &[bool]) -> Option<f64> {
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     assert_eq!(a.len(), b.len(), "two scores for each row");
     let (a, b) = (ranks(a), ranks(b));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(a.len() as f64, 1.0);
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
     let norm = (product(&a, &a) * product(&b, &b)).sqrt();
     (norm > 0.0).then(|| product(&a, &b) / norm)

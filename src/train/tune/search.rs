@@ -10,7 +10,8 @@ use super::{Candidate, Criterion, LEAD_MIN, Measure, Measured, Outcome, SEEDS, S
 use crate::score::ranking::spearman;
 use crate::train::{Config, TrainError};
 
-/// Explained variance that a candidate must have, trimmed: less knows nothing, more copies everything.
+/// Explained variance that a candidate must have, trimmed, unless the default itself is beyond: less knows nothing, more
+/// copies everything.
 const EXPLAINED: (f64, f64) = (0.3, 0.995);
 /// Share of latents that may be dead.
 const DEAD_MAX: f64 = 0.5;
@@ -58,7 +59,7 @@ pub fn search(
     }
     let mut chosen = choose(&drawn, &climbing, &default, criterion);
     if let Some(winner) = chosen {
-        chosen = Some(try_rates(winner, &mut drawn, &default, criterion, (seed, measure))?);
+        chosen = Some(try_rates(winner, &mut drawn, &default, criterion, seed, measure)?);
     }
     mark_pareto(&mut default, &mut drawn);
     Ok(Outcome { criterion, default, candidates: drawn, chosen })
@@ -91,8 +92,9 @@ impl Candidate {
     /// Drops it where it must not be chosen, however stable it is: a model that says nothing is perfectly stable.
     fn gate(&mut self, default: &Summary) {
         let Some(of) = self.summary else { return };
+        let explained = EXPLAINED.0.min(default.explained_variance)..=EXPLAINED.1.max(default.explained_variance);
         let reason = match () {
-            () if !(EXPLAINED.0..=EXPLAINED.1).contains(&of.explained_variance) => {
+            () if !explained.contains(&of.explained_variance) => {
                 format!("explained variance {:.3}", of.explained_variance)
             }
             () if of.latents_dead_ratio > DEAD_MAX => format!("{:.0} % dead", 100.0 * of.latents_dead_ratio),
@@ -143,7 +145,8 @@ fn try_rates(
     drawn: &mut Vec<Candidate>,
     default: &Candidate,
     criterion: Criterion,
-    (seed, measure): (u64, Measure<'_>),
+    seed: u64,
+    measure: Measure<'_>,
 ) -> Result<usize, TrainError> {
     let reference = default.summary.expect("the default was measured");
     let loss = |candidate: &Candidate| candidate.summary.map_or(f64::INFINITY, |of| of.loss);

@@ -71,7 +71,8 @@ fn of_equals_the_smallest_wins() {
 
 #[test]
 fn what_says_nothing_is_dropped_however_stable() {
-    let bad: [(&str, fn(&mut Measured)); 5] = [
+    type Spoil = fn(&mut Measured);
+    let bad: [(&str, Spoil); 5] = [
         ("explained", |of| of.explained_variance = 0.1),
         ("explained", |of| of.explained_variance = 0.999),
         ("dead", |of| of.latents_dead_ratio = 0.6),
