@@ -22,8 +22,9 @@ use strayd::config::Config;
 use strayd::sae::Kind;
 
 /// What ranks the rows, in the order of the columns.
-const METHODS: [(&str, Detector); 4] = [
+const METHODS: [(&str, Detector); 5] = [
     ("strayd", Detector::Configured),
+    ("alone", Detector::Alone),
     ("dense", Detector::Baseline(Kind::Dense)),
     ("pca", Detector::Baseline(Kind::Pca)),
     ("ecod", Detector::Ecod),
@@ -162,7 +163,7 @@ fn jobs(sets: &[Set], options: &Options) -> Vec<Job> {
         let seeds = match detector {
             Detector::Configured => options.seeds,
             Detector::Baseline(Kind::Pca) | Detector::Ecod => options.baseline_seeds.min(1),
-            Detector::Baseline(_) => options.baseline_seeds,
+            Detector::Alone | Detector::Baseline(_) => options.baseline_seeds,
         };
         for seed in 0..seeds {
             for protocol in 0..PROTOCOLS.len() {

@@ -90,15 +90,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let table = read_table(&options.file, options.label.as_deref(), &config)?;
     let split = Split::new(&table, options.protocol, options.warmup)?;
     let detectors = [
-        (config.model.sae.kind.as_str(), Detector::Configured),
+        ("strayd", Detector::Configured),
+        (config.model.sae.kind.as_str(), Detector::Alone),
         ("dense", Detector::Baseline(Kind::Dense)),
         ("pca", Detector::Baseline(Kind::Pca)),
         ("ecod", Detector::Ecod),
     ];
     // What is configured is no baseline of itself.
-    let (first, others) = detectors.split_first().expect("four are listed");
-    let others = others.iter().filter(|(name, _)| *name != first.0);
-    let detectors: Vec<(&'static str, Detector)> = [first].into_iter().chain(others).copied().collect();
+    let is_new = |(i, (name, _)): (usize, &(&str, Detector))| !detectors[..i].iter().any(|(other, _)| other == name);
+    let indices: Vec<usize> = detectors.iter().enumerate().filter(|at| is_new(*at)).map(|(i, _)| i).collect();
+    let detectors: Vec<(&'static str, Detector)> = indices.into_iter().map(|i| detectors[i]).collect();
 
     let bar = progress_bar((detectors.len() * split.rows.len()) as u64, "comparing");
     let mut measured = Vec::new();
@@ -233,11 +234,7 @@ fn print_report(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         "\nEV: share of the variance that is explained on rows not yet learnt, without the worst {:.0} %.",
         100.0 * TRIM
     )?;
-    writeln!(
-        out,
-        "overlap, Spearman: with the first line, of the {} highest rows and of all scores.",
-        report.overlap_rows
-    )
+    writeln!(out, "overlap, Spearman: with strayd, of the {} highest rows and of all scores.", report.overlap_rows)
 }
 
 #[cfg(test)]

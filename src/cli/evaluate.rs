@@ -47,7 +47,9 @@ pub struct Split {
 pub enum Detector {
     /// The configured model.
     Configured,
-    /// The same pipeline with another kind of autoencoder, at that kind's default sizes.
+    /// The configured autoencoder alone, without the members beside it.
+    Alone,
+    /// Another kind of autoencoder, alone, in the same pipeline and at that kind's default sizes.
     Baseline(Kind),
     /// Tails of each feature over a window of the newest rows; no model at all.
     Ecod,
@@ -148,6 +150,10 @@ pub fn evaluate(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome
     match task.detector {
         Detector::Configured => replay(task, on_batch),
         Detector::Ecod => count_tails(task, on_batch),
+        Detector::Alone => {
+            let config = alone((**task.config).clone())?;
+            replay(Task { config: &config, ..task }, on_batch)
+        }
         Detector::Baseline(kind) => {
             let config = with_kind(task.config, kind)?;
             replay(Task { config: &config, ..task }, on_batch)
@@ -217,7 +223,7 @@ fn count_tails(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome>
     Ok(outcome)
 }
 
-/// The configuration with another kind of autoencoder, whose sizes, activation and norms are that kind's defaults.
+/// The configuration with another kind of autoencoder that scores alone, whose sizes, activation and norms are that kind's defaults.
 fn with_kind(config: &Config, kind: Kind) -> anyhow::Result<Config> {
     let mut raw: RawConfig = (**config).clone();
     raw.model.sae = sae::Config {
@@ -231,6 +237,12 @@ fn with_kind(config: &Config, kind: Kind) -> anyhow::Result<Config> {
         weight_decay: None,
         ..raw.model.sae
     };
+    alone(raw)
+}
+
+/// The configuration with an autoencoder that scores alone.
+fn alone(mut raw: RawConfig) -> anyhow::Result<Config> {
+    raw.model.members.memory_rows = 0;
     Ok(Config::check(raw)?)
 }
 

@@ -336,17 +336,20 @@ fn contents(model: &Model) -> Vec<File> {
             scale: model.calibration.scale,
             admission: model.admission.clone(),
             cards: model.cards.clone(),
-            members: model.members.as_ref().map(|members| MembersBlock {
-                config: members.config.clone(),
-                units: members.units,
-            }),
+            members: model
+                .members
+                .as_ref()
+                .map(|members| MembersBlock { config: members.config.clone(), units: members.units }),
         },
     };
     let file = |name: &str, bytes| File { name: name.to_owned(), bytes };
     vec![
         file(CFG, json(&cfg)),
         file(TENSORS, tensors::write_weights(&model.autoencoder, &model.since_fired)),
-        file(CALIBRATION, tensors::write_calibration(&model.calibration.tail, model.members.as_ref().map(Members::rows))),
+        file(
+            CALIBRATION,
+            tensors::write_calibration(&model.calibration.tail, model.members.as_ref().map(Members::rows)),
+        ),
     ]
 }
 

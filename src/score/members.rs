@@ -146,8 +146,8 @@ impl Members {
     fn joint(&self, raw: f64, memory: f64, tails: f64) -> f64 {
         let [of_residual, of_memory, of_tails] = self.standardised(raw, memory, tails);
         let MembersConfig { memory_weight, tails_weight, .. } = self.config;
-        let z = (of_residual + memory_weight * of_memory + tails_weight * of_tails)
-            / (1.0 + memory_weight + tails_weight);
+        let z =
+            (of_residual + memory_weight * of_memory + tails_weight * of_tails) / (1.0 + memory_weight + tails_weight);
         (self.units.residual.location + z * self.units.residual.scale).exp()
     }
 
@@ -208,7 +208,9 @@ mod tests {
         assert!((usual.ln() + 3.0).abs() < 1e-4, "three usual members give the usual residual");
         let higher = |raw: f64, memory: f64, tails: f64| members.joint(raw, memory, tails) > 1.5 * usual;
         let (raw, memory, tails) = ((-3.0_f64).exp(), (-3.0_f64).exp(), 0.5_f64.exp());
-        assert!(higher(9.0 * raw, memory, tails) && higher(raw, 9.0 * memory, tails) && higher(raw, memory, 9.0 * tails));
+        assert!(
+            higher(9.0 * raw, memory, tails) && higher(raw, 9.0 * memory, tails) && higher(raw, memory, 9.0 * tails)
+        );
     }
 
     #[test]

@@ -91,8 +91,7 @@ impl Memory {
         let all: Vec<f32> = (0..self.rows.nrows()).map(|i| self.distance(i, x, mask, weights) as f32).collect();
         let (nearest, n_near) = smallest(&all);
         let square = |i: usize, j: usize| f64::from(weights[j] * ((x[j] - self.rows[[i, j]]) * mask[j]).powi(2));
-        let of: Vec<f64> =
-            (0..x.len()).map(|j| nearest[..n_near].iter().map(|&i| square(i, j)).sum::<f64>()).collect();
+        let of: Vec<f64> = (0..x.len()).map(|j| nearest[..n_near].iter().map(|&i| square(i, j)).sum::<f64>()).collect();
         super::add_shares(&of, scale, parts);
     }
 

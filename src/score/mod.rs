@@ -11,8 +11,8 @@ mod fidelity;
 mod matching;
 mod members;
 mod memory;
-mod tails;
 pub mod ranking;
+mod tails;
 
 use ndarray::ArrayView2;
 

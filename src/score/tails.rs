@@ -40,13 +40,7 @@ impl Tails {
 
     /// Appends the weighted sum of surprises of each row; `x` and `mask` (1 observed) are `[rows, n_inputs]`, `weights`
     /// `[n_inputs]`. What is missing is taken to be as surprising as the rest.
-    pub fn surprises(
-        &self,
-        x: ArrayView2<'_, f32>,
-        mask: ArrayView2<'_, f32>,
-        weights: &[f32],
-        out: &mut Vec<f64>,
-    ) {
+    pub fn surprises(&self, x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>, weights: &[f32], out: &mut Vec<f64>) {
         for (x, mask) in x.rows().into_iter().zip(mask.rows()) {
             let (mut sum, mut observed, mut total) = (0.0, 0.0, 0.0);
             for (j, ((x, m), c)) in x.iter().zip(mask).zip(weights).enumerate() {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::holdout::is_holdout;
+use super::members::{follow, measure, remember, unit, with_units};
 use super::{Fitted, Report, Rows};
 use crate::model::{AdmissionScale, Lineage, Model};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
-use crate::score::{Cards, FIRES, HeldOut, MemberScores, Members, MembersConfig, Unit, Units, mean_squared_residuals};
-use crate::threshold::{Calibration, Tail, median_and_mad};
+use crate::score::{Cards, FIRES, HeldOut, MembersConfig, Unit, mean_squared_residuals};
+use crate::threshold::{Calibration, Tail};
 
 /// Newest admitted held-out rows that set location and scale.
 const RING: usize = 512;
@@ -76,22 +77,15 @@ pub(super) fn calibrate(
 
     let ordinary: Vec<usize> = (0..held.len()).filter(|&i| admitted[held[i]] && raw[i].is_finite()).collect();
     let newest = &ordinary[ordinary.len().saturating_sub(RING)..];
-    let usual = |log: &dyn Fn(usize) -> f64| unit(newest.iter().map(|&i| log(i)).collect());
-    let residual = usual(&|i| Calibration::log(raw[i]));
     let before = champion.map(|model| (model.calibration.location, model.calibration.scale));
-    let residual = follow(before.map(|(location, scale)| Unit { location, scale }), residual);
-    let mut members = remember(&preprocessor, material);
-    if let Some(members) = &mut members {
-        let mut scores = MemberScores::default();
-        members.measure(standardised.x.view(), standardised.mask.view(), weights, &mut scores);
-        let prior = champion.and_then(|model| model.members.as_ref()).map(|members| members.units);
-        members.units = Units {
-            residual,
-            memory: follow(prior.map(|units| units.memory), usual(&|i| Unit::log(scores.memory[i]))),
-            tails: follow(prior.map(|units| units.tails), usual(&|i| Unit::log(scores.tails[i]))),
-        };
+    let measured = unit(newest.iter().map(|&i| Calibration::log(raw[i])).collect());
+    let residual = follow(before.map(|(location, scale)| Unit { location, scale }), measured);
+    let members = remember(&preprocessor, material).map(|members| {
+        let scores = measure(&members, &standardised, weights);
+        let members = with_units(members, residual, &scores, newest, champion);
         members.combine(&scores, &mut raw);
-    }
+        members
+    });
     let Unit { location, scale } = residual;
     let z = |i: usize| (Calibration::log(raw[i]) - location) / scale;
     let tail = grow(
@@ -140,37 +134,6 @@ pub(super) fn calibrate(
         report,
         rejected: rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect(),
     }
-}
-
-/// The memory of the newest admitted rows that are not held out; none where the configuration or the rows are too few.
-fn remember(preprocessor: &Preprocessor, material: Material<'_>) -> Option<Members> {
-    const ROWS_MIN: usize = 16;
-    let Material { rows, admitted, members, .. } = material;
-    let learnt = (0..rows.len()).rev().filter(|&i| admitted[i] && !is_holdout(rows.ids[i]));
-    let newest: Vec<usize> = learnt.take(members.memory_rows).collect();
-    (newest.len() >= ROWS_MIN).then(|| {
-        let remembered = Standardised::new(preprocessor, rows.values.select(Axis(0), &newest).view());
-        Members::new(members, remembered.x, preprocessor.column_weights())
-    })
-}
-
-/// What is usual of a member's logs.
-fn unit(mut logs: Vec<f64>) -> Unit {
-    /// Least scale: a member that is the same on every row would else outvote the others.
-    const SCALE_MIN: f64 = 0.05;
-    let (location, scale) = median_and_mad(&mut logs);
-    Unit { location, scale: scale.max(SCALE_MIN) }
-}
-
-/// The units after a round: the location follows slowly and the scale stays, since a scale of some hundred rows jumps
-/// from round to round, and with it the rank of records scored by different versions (.003 and .008 AUC).
-fn follow(champion: Option<Unit>, measured: Unit) -> Unit {
-    /// Share of the way that the location goes in a round.
-    const PACE: f64 = 0.3;
-    champion.map_or(measured, |before| Unit {
-        location: before.location + PACE * (measured.location - before.location),
-        scale: before.scale,
-    })
 }
 
 /// The tail of `all` standardised scores without what is grossly anomalous; `ordinary` are those of admitted rows.

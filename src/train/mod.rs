@@ -13,6 +13,7 @@ mod episodes;
 mod fit;
 mod holdout;
 mod learn;
+mod members;
 mod round;
 mod schedule;
 pub mod tune;
