@@ -138,7 +138,7 @@ fn a_newer_format_is_refused_and_a_newer_minor_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
     artifact::save(&model, &path).unwrap();
-    edit(&path, "\"minor\": 1", "\"minor\": 9");
+    edit(&path, "\"minor\": 2", "\"minor\": 9");
     assert_eq!(artifact::load(&path).unwrap(), model);
 }
 

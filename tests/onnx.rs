@@ -62,6 +62,9 @@ fn strayd(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("strayd prints UTF-8")
 }
 
+/// A short training, and an autoencoder that scores alone: what is exported is the autoencoder.
+const OTHER_SETTINGS: [&str; 3] = ["model.trial_steps=50", "model.steps=100", "model.members.memory_rows=0"];
+
 /// Trains a model and writes everything that compare.py wants of it to the folder `name`.
 fn prepare(dir: &Path, name: &str, (kind, settings, formats): (&str, &[&str], &[&str])) {
     let of_model = |file: &str| format!("{name}/{file}");
@@ -69,7 +72,7 @@ fn prepare(dir: &Path, name: &str, (kind, settings, formats): (&str, &[&str], &[
     let of_kind = format!("kind={kind}");
     let settings = [&[of_kind.as_str(), "k=4"], settings].concat();
     let settings = settings.iter().map(|setting| format!("model.sae.{setting}"));
-    let settings: Vec<String> = settings.chain(["model.trial_steps=50".into(), "model.steps=100".into()]).collect();
+    let settings: Vec<String> = settings.chain(OTHER_SETTINGS.map(String::from)).collect();
     let mut train = vec!["train", "rows.csv", "--out", &model];
     train.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     strayd(dir, &train);

@@ -149,12 +149,13 @@ fn the_stream_holds_every_fault_and_few_of_them() {
     assert_eq!(rows, stream(1), "one seed, one stream");
 }
 
-/// Three seeds gave .963 to .975 and .757 to .795 (normal), .962 to .969 and .675 to .731 (prefix); the dense autoencoder
-/// .919 and .52 to .55, principal components .817 to .826 and .35 to .40.
+/// The autoencoder alone gave .963 to .975 and .757 to .795 (normal), .962 to .969 and .675 to .731 (prefix) with three
+/// seeds; the dense autoencoder .919 and .52 to .55, principal components .817 to .826 and .35 to .40. The members
+/// beside it see nothing in these anomalies and cost .13 of AUC-PR here, for what they gain on public streams.
 #[test]
 fn anomalies_of_a_stream_are_ranked_above_what_is_normal() {
     let (_dir, file) = file();
-    for (protocol, roc, pr) in [("normal", 0.94, 0.65), ("prefix", 0.94, 0.6)] {
+    for (protocol, roc, pr) in [("normal", 0.94, 0.58), ("prefix", 0.92, 0.5)] {
         let report = strayd(&["eval", &file, "--protocol", protocol, "--json"]);
         let of = |key: &str| report[key].as_f64().unwrap();
         assert!(of("auc_roc") >= roc, "{protocol}: AUC-ROC {:.4}, {roc} is the floor", of("auc_roc"));
@@ -169,20 +170,21 @@ fn baselines_are_set_beside_the_model() {
     let report = strayd(&["compare", &file, "--json"]);
     let methods = report["methods"].as_array().unwrap();
     let names: Vec<&str> = methods.iter().map(|of| of["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["sat_topk", "dense", "pca", "ecod"]);
+    assert_eq!(names, ["strayd", "sat_topk", "dense", "pca", "ecod"]);
     let of = |method: usize, key: &str| methods[method][key].as_f64().unwrap();
     assert_eq!((of(0, "alert_overlap"), of(0, "score_spearman")), (1.0, 1.0));
     for other in 1..names.len() {
-        assert!(of(other, "auc_roc") < of(0, "auc_roc"), "{report}");
+        // The autoencoder alone is as good on this stream, whose anomalies all break a relation.
+        assert!(other == 1 || of(other, "auc_roc") < of(0, "auc_roc"), "{report}");
         assert!(of(other, "score_spearman") < 0.99 && of(other, "alert_overlap") < 1.0, "{report}");
     }
-    for method in 0..3 {
+    for method in 0..4 {
         let explained = of(method, "explained_variance");
         assert!(explained > 0.5 && explained < 1.0, "{report}");
         assert!(of(method, "latents_active_mean") <= of(method, "latents"), "{report}");
         assert!((of(method, "floats_a_row") * 32.0 - of(method, "bits_a_row")).abs() < 1e-9, "{report}");
     }
-    assert!(methods[3].get("explained_variance").is_none(), "it reconstructs nothing");
+    assert!(methods[4].get("explained_variance").is_none(), "it reconstructs nothing");
 }
 
 #[test]

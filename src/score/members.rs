@@ -1,9 +1,10 @@
 //! The members beside the autoencoder, and how the three become one score.
 //!
-//! Each member's log is standardised by what is usual of it on held-out accepted rows, and the weighted mean is put
-//! back into the units of the residual, so that a score stays what it was: a mean squared residual, judged a little higher
-//! where the row is far from every remembered one or holds values that none had. Measured over ten streams and three seeds, the
-//! mean AUC is .9315 and .9110 (clean and contaminated starts) against .9240 and .9045 of the autoencoder alone.
+//! Each member's log is standardised by what is usual of it on held-out accepted rows, and their smooth maximum is put
+//! back into the units of the residual, so that a score stays what it was: a mean squared residual, judged higher where
+//! the row is far from every remembered one or holds values that none had. A maximum, since what one member sees well
+//! the others may not see at all, and a mean would drown it. Measured over ten streams and three seeds, the mean AUC
+//! is .931 and .914 (clean and contaminated starts) against .924 and .905 of the autoencoder alone.
 
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -14,21 +15,24 @@ use super::tails::Tails;
 /// Keeps the log of an exact reconstruction finite; as in the calibration.
 const RESIDUAL_FLOOR: f64 = 1e-12;
 
+/// How soft the maximum is, in standard units: at 1, 2 and 4 the areas are within .001, at 0 the mean is .006 lower.
+const SOFTNESS: f64 = 2.0;
+
 /// The members beside the autoencoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MembersConfig {
     /// Accepted rows that are remembered; default 512 (1024 ranked the same at twice the cost). 0: the autoencoder scores alone, at about half the cost.
     pub memory_rows: usize,
-    /// Weight of the distance to the nearest remembered rows, where the autoencoder's is 1; default 1.
+    /// Factor of the distance to the nearest remembered rows, where the autoencoder's is 1; default 1.
     pub memory_weight: f64,
-    /// Weight of how far out each value is by itself; default 0.5.
+    /// Factor of how far out each value is by itself; default 0.7 (0.5 and 1 rank about the same).
     pub tails_weight: f64,
 }
 
 impl Default for MembersConfig {
     fn default() -> Self {
-        Self { memory_rows: 512, memory_weight: 1.0, tails_weight: 0.5 }
+        Self { memory_rows: 512, memory_weight: 1.0, tails_weight: 0.7 }
     }
 }
 
@@ -144,24 +148,25 @@ impl Members {
     }
 
     fn joint(&self, raw: f64, memory: f64, tails: f64) -> f64 {
-        let [of_residual, of_memory, of_tails] = self.standardised(raw, memory, tails);
-        let MembersConfig { memory_weight, tails_weight, .. } = self.config;
-        let z =
-            (of_residual + memory_weight * of_memory + tails_weight * of_tails) / (1.0 + memory_weight + tails_weight);
-        (self.units.residual.location + z * self.units.residual.scale).exp()
+        let z = self.standardised(raw, memory, tails);
+        let largest = z[0].max(z[1]).max(z[2]);
+        let sum = z.map(|z| ((z - largest) / SOFTNESS).exp()).iter().sum::<f64>();
+        let joint = largest + SOFTNESS * (sum / 3.0).ln();
+        (self.units.residual.location + joint * self.units.residual.scale).exp()
     }
 
+    /// The members' standardised logs, weighted.
     fn standardised(&self, raw: f64, memory: f64, tails: f64) -> [f64; 3] {
         let units = &self.units;
         [
             units.residual.z((raw + RESIDUAL_FLOOR).ln()),
-            units.memory.z(Unit::log(memory)),
-            units.tails.z(Unit::log(tails)),
+            self.config.memory_weight * units.memory.z(Unit::log(memory)),
+            self.config.tails_weight * units.tails.z(Unit::log(tails)),
         ]
     }
 
-    /// Gives each input its part of one row's score, `[n_inputs]`, none below 0: a member counts by how far it is above
-    /// its usual. `residuals` are the weighted squared ones, `[n_inputs]`.
+    /// Gives each input its part of one row's score, `[n_inputs]`, none below 0: a member counts by its share in the
+    /// smooth maximum. `residuals` are the weighted squared ones, `[n_inputs]`.
     pub fn attribute(
         &self,
         x: ArrayView1<'_, f32>,
@@ -174,10 +179,9 @@ impl Members {
         self.measure(row(x).view(), row(mask).view(), weights, &mut scores);
         let observed: f64 = mask.iter().zip(weights).map(|(m, c)| f64::from(m * c)).sum();
         let raw = residuals.iter().sum::<f64>() / observed.max(f64::MIN_POSITIVE);
-        let [of_residual, of_memory, of_tails] = self.standardised(raw, scores.memory[0], scores.tails[0]);
-        let memory = self.config.memory_weight * of_memory.max(0.0);
-        let tails = self.config.tails_weight * of_tails.max(0.0);
-        let residual = if memory + tails > 0.0 { of_residual.max(0.0) } else { 1.0 };
+        let z = self.standardised(raw, scores.memory[0], scores.tails[0]);
+        let largest = z[0].max(z[1]).max(z[2]);
+        let [residual, memory, tails] = z.map(|z| ((z - largest) / SOFTNESS).exp());
         let mut parts = vec![0.0; residuals.len()];
         super::add_shares(residuals, residual, &mut parts);
         self.memory.attribute(x, mask, weights, memory, &mut parts);
@@ -206,7 +210,7 @@ mod tests {
         let members = members();
         let usual = members.joint((-3.0_f64).exp(), (-3.0_f64).exp(), 0.5_f64.exp());
         assert!((usual.ln() + 3.0).abs() < 1e-4, "three usual members give the usual residual");
-        let higher = |raw: f64, memory: f64, tails: f64| members.joint(raw, memory, tails) > 1.5 * usual;
+        let higher = |raw: f64, memory: f64, tails: f64| members.joint(raw, memory, tails) > 1.4 * usual;
         let (raw, memory, tails) = ((-3.0_f64).exp(), (-3.0_f64).exp(), 0.5_f64.exp());
         assert!(
             higher(9.0 * raw, memory, tails) && higher(raw, 9.0 * memory, tails) && higher(raw, memory, 9.0 * tails)
@@ -224,9 +228,15 @@ mod tests {
         let parts = members.attribute(aview1(&[0.0, 9.0]), aview1(&[1.0, 1.0]), &[1.0, 1.0], &[0.001, 0.001]);
         assert!(parts.iter().all(|part| *part >= 0.0 && part.is_finite()), "{parts:?}");
         assert!(parts[1] > 5.0 * parts[0], "{parts:?}");
-        let exact = members.attribute(aview1(&[0.0, 0.0]), aview1(&[1.0, 1.0]), &[1.0, 1.0], &[0.3, 0.1]);
-        let alone = (exact[0] - 0.75).abs() < 1e-12 && (exact[1] - 0.25).abs() < 1e-12;
-        assert!(alone, "an ordinary row is explained by its residual alone: {exact:?}");
+        let residual = members.attribute(aview1(&[0.0, 0.0]), aview1(&[1.0, 1.0]), &[1.0, 1.0], &[9e9, 1e9]);
+        assert!((residual[0] / residual[1] - 9.0).abs() < 0.1, "a huge residual is the reason: {residual:?}");
+    }
+
+    #[test]
+    fn what_one_member_sees_is_not_drowned_by_the_others() {
+        let (usual, odd) = ((-3.0_f64).exp(), (3.0_f64).exp());
+        let seen = members().joint(odd, usual, 0.5_f64.exp()).ln();
+        assert!(seen > 3.0 - SOFTNESS * 3.0_f64.ln() && seen < 3.0, "{seen}");
     }
 
     #[test]

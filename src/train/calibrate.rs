@@ -64,10 +64,7 @@ pub(super) fn calibrate(
     material: Material<'_>,
 ) -> Fitted {
     let Material { rows, admitted, countable, champion, .. } = material;
-    let mut held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
-    if held.iter().filter(|&&i| admitted[i]).count() < HOLDOUT_MIN {
-        held = (0..rows.len()).collect();
-    }
+    let held = held_out(rows, admitted);
     let standardised = Standardised::new(&preprocessor, rows.values.select(Axis(0), &held).view());
     let mut forward = Forward::default();
     autoencoder.forward(standardised.x.view(), standardised.mask.view(), &mut forward);
@@ -98,22 +95,17 @@ pub(super) fn calibrate(
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
     let names = preprocessor.input_names(&schema);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ids: Vec<RecordId> = newest.iter().map(|&i| rows.ids[held[i]]).collect();
-    let n_admitted = admitted.iter().filter(|admitted| **admitted).count();
     let report = Report {
-        n_rows: rows.len(),
         n_holdout: ordinary.len(),
-        n_admitted,
-        n_dropped: rows.len() - n_admitted,
         explained_variance: explained_variance(&x, &residuals, &mask, weights),
         latents_active_mean: latents.iter().filter(|f| **f != 0.0).count() as f64 / newest.len().max(1) as f64,
         latents_dead_ratio: dead_ratio(&latents),
-        ..Report::default()
+        ..counts(admitted)
     };
     Fitted {
         cards: Cards::new(&HeldOut {
-            names: &names,
+            names: &names.iter().map(String::as_str).collect::<Vec<_>>(),
             w_enc: autoencoder.hidden.is_empty().then(|| autoencoder.w_enc.view()),
             w_dec: autoencoder.w_dec.view(),
             x: x.view(),
@@ -136,6 +128,20 @@ pub(super) fn calibrate(
     }
 }
 
+/// The held-out rows; all rows where too few of them were admitted.
+fn held_out(rows: &Rows, admitted: &[bool]) -> Vec<usize> {
+    let held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
+    let n_admitted = held.iter().filter(|&&i| admitted[i]).count();
+    if n_admitted < HOLDOUT_MIN { (0..rows.len()).collect() } else { held }
+}
+
+/// How many rows there were and how many were admitted.
+fn counts(admitted: &[bool]) -> Report {
+    let n_admitted = admitted.iter().filter(|admitted| **admitted).count();
+    let n_rows = admitted.len();
+    Report { n_rows, n_admitted, n_dropped: n_rows - n_admitted, ..Report::default() }
+}
+
 /// The tail of `all` standardised scores without what is grossly anomalous; `ordinary` are those of admitted rows.
 ///
 /// The core is every score up to three upper standard deviations above the median, both taken from the core itself:
@@ -144,7 +150,7 @@ pub(super) fn calibrate(
 /// contaminated holdout has more beyond: then none of them joins.
 fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     const ROWS_BEYOND: f64 = 3.0;
-    const SHARE_BEYOND: f64 = 0.05;
+    const SHARE_BEYOND: f64 = 0.1;
     const EXPECTED_MIN: f64 = 0.02;
     ordinary.sort_by(f64::total_cmp);
     all.retain(|z| !z.is_nan());
