@@ -158,7 +158,7 @@ impl Model {
             None => residuals,
         };
         let (parts, actual, expected) = (&parts, &actual, &expected);
-        let evidence = Evidence { x, mask, recons, latents, weights, columns, parts, actual, expected };
+        let evidence = Evidence { x, mask, recons, latents, weights, parts, columns, actual, expected };
         let names: Vec<&str> = self.schema.names().collect();
         Explanation::new(&evidence, &self.cards, &names, top_n)
     }
