@@ -33,7 +33,7 @@ pub(super) fn unit(mut logs: Vec<f64>) -> Unit {
 }
 
 /// The units after a round: the location follows slowly and the scale stays, since a scale of some hundred rows jumps
-/// from round to round, and with it the rank of records scored by different versions (.003 and .008 AUC).
+/// from round to round, and with it the rank of records scored by different versions (.003 and .001 AUC).
 pub(super) fn follow(champion: Option<Unit>, measured: Unit) -> Unit {
     /// Share of the way that the location goes in a round.
     const PACE: f64 = 0.3;
