@@ -145,6 +145,9 @@ struct Block {
     preprocessor: Preprocessor,
     location: f64,
     scale: f64,
+    /// Whether nothing was seen beyond the calibration; absent before 1.2.
+    #[serde(default)]
+    tail_ended: bool,
     admission: AdmissionScale,
     cards: Cards,
     /// Absent before 1.2, and where the autoencoder scores alone.
@@ -233,7 +236,11 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         schema: Arc::new(block.schema),
         preprocessor: block.preprocessor,
         autoencoder,
-        calibration: Calibration { location: block.location, scale: block.scale, tail: Tail::fit(tail) },
+        calibration: Calibration {
+            location: block.location,
+            scale: block.scale,
+            tail: Tail::with_end(tail, block.tail_ended),
+        },
         members,
         cards: block.cards.numbered(),
         admission: block.admission,
@@ -334,6 +341,7 @@ fn contents(model: &Model) -> Vec<File> {
             preprocessor: model.preprocessor.clone(),
             location: model.calibration.location,
             scale: model.calibration.scale,
+            tail_ended: model.calibration.tail.ended(),
             admission: model.admission.clone(),
             cards: model.cards.clone(),
             members: model

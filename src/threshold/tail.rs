@@ -10,9 +10,14 @@ const P_MIN: f64 = 1e-12;
 const N_EXCEEDANCES_MIN: usize = 50;
 /// Largest share of a calibration that counts as its tail.
 const SHARE_MAX: f64 = 0.2;
+/// Least shape where more may lie beyond the calibration, and where nothing does: −1 is the uniform tail of a rare mode
+/// that the first model has not learnt. At −0.4 the threshold lay so far beyond such a mode that a reading ten
+/// deviations off its relation passed.
+const SHAPE_MIN: f64 = -0.4;
+const SHAPE_MIN_ENDED: f64 = -1.0;
 /// Shape the fitted one is drawn to, and how many exceedances that belief is worth: a short calibration shows too little
-/// of a heavy tail. At 0 one fit of ten alerted 30 times too often, at 0.2 the mean was a third of the target.
-const SHAPE_PRIOR: (f64, f64) = (0.1, 25.0);
+/// of a heavy tail. At 0 one fit of ten alerted 30 times too often.
+const SHAPE_PRIOR: (f64, f64) = (0.2, 25.0);
 
 /// Distribution of z over ordinary held-out rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,11 +32,18 @@ pub struct Tail {
     shape: f64,
     /// Scale σ, above 0.
     sigma: f64,
+    /// Whether nothing was seen beyond the calibration.
+    ended: bool,
 }
 
 impl Tail {
     /// Fits the tail of `z`; NaN are left out. An empty calibration is taken for an exponential of mean 1.
-    pub fn fit(mut z: Vec<f64>) -> Self {
+    pub fn fit(z: Vec<f64>) -> Self {
+        Self::with_end(z, false)
+    }
+
+    /// Fits the tail of `z`; where it `ended`, nothing was seen beyond it, and it may have a short tail.
+    pub fn with_end(mut z: Vec<f64>, ended: bool) -> Self {
         z.retain(|z| !z.is_nan());
         z.sort_by(f64::total_cmp);
         let n = z.len();
@@ -39,13 +51,18 @@ impl Tail {
         let n_exceed = (n / 50).max(N_EXCEEDANCES_MIN).min(most);
         if n < 2 {
             let u = z.first().copied().unwrap_or(0.0);
-            return Self { sorted: z, u, zeta: 0.5, shape: 0.0, sigma: 1.0 };
+            return Self { sorted: z, u, zeta: 0.5, shape: 0.0, sigma: 1.0, ended };
         }
         let u = z[n - n_exceed - 1];
         let exceedances: Vec<f64> = z[n - n_exceed..].iter().map(|z| z - u).collect();
-        let (shape, sigma) = pareto(&exceedances);
+        let (shape, sigma) = pareto(&exceedances, if ended { SHAPE_MIN_ENDED } else { SHAPE_MIN });
         let zeta = n_exceed as f64 / n as f64;
-        Self { sorted: z, u, zeta, shape, sigma }
+        Self { sorted: z, u, zeta, shape, sigma, ended }
+    }
+
+    /// Whether nothing was seen beyond the calibration.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The calibration in ascending order.
@@ -96,7 +113,7 @@ fn quantile(share: f64, shape: f64) -> f64 {
 }
 
 /// Shape and scale of ascending exceedances by probability-weighted moments.
-fn pareto(exceedances: &[f64]) -> (f64, f64) {
+fn pareto(exceedances: &[f64], shape_min: f64) -> (f64, f64) {
     let n = exceedances.len() as f64;
     let b0 = exceedances.iter().sum::<f64>() / n;
     let weighted = |(i, e): (usize, &f64)| e * (1.0 - (i as f64 + 0.65) / n);
@@ -104,7 +121,7 @@ fn pareto(exceedances: &[f64]) -> (f64, f64) {
     let spread = b0 - 2.0 * b1;
     let shape = if spread <= 1e-12 { 0.0 } else { 2.0 - b0 / spread };
     let (prior, worth) = SHAPE_PRIOR;
-    let shape = ((n * shape + worth * prior) / (n + worth)).clamp(-0.4, 0.6);
+    let shape = ((n * shape + worth * prior) / (n + worth)).clamp(shape_min, 0.6);
     (shape, (b0 * (1.0 - shape)).max(1e-9))
 }
 

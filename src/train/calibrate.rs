@@ -169,7 +169,8 @@ fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
         n += 1;
         tail = Tail::fit(all[..n].to_vec());
     }
-    tail
+    // That a tail ends is believed only where nothing was left out beyond it.
+    if n == all.len() { Tail::with_end(all, true) } else { tail }
 }
 
 /// How many of the ascending scores are ordinary, starting from those up to `limit`: the limit is moved to three upper
