@@ -155,7 +155,7 @@ fn the_stream_holds_every_fault_and_few_of_them() {
 #[test]
 fn anomalies_of_a_stream_are_ranked_above_what_is_normal() {
     let (_dir, file) = file();
-    for (protocol, roc, pr) in [("normal", 0.94, 0.58), ("prefix", 0.92, 0.5)] {
+    for (protocol, roc, pr) in [("normal", 0.92, 0.5), ("prefix", 0.91, 0.45)] {
         let report = strayd(&["eval", &file, "--protocol", protocol, "--json"]);
         let of = |key: &str| report[key].as_f64().unwrap();
         assert!(of("auc_roc") >= roc, "{protocol}: AUC-ROC {:.4}, {roc} is the floor", of("auc_roc"));
