@@ -64,7 +64,7 @@ fn alert_rate(model: &Model, values: &Array2<f32>, q: f64) -> f64 {
     let mut threshold = build(&config, &model.calibration);
     let mut workspace = Workspace::new();
     model.score(values.view(), &mut workspace);
-    let n_alerts = workspace.z().iter().filter(|z| threshold.judge(0, **z).anomalous).count();
+    let n_alerts = workspace.z().iter().filter(|z| threshold.judge(**z).anomalous).count();
     n_alerts as f64 / values.nrows() as f64
 }
 

@@ -4,6 +4,7 @@
 //! is loaded once a batch, so that no batch is scored by two. An error that only a new start mends ends the loop
 //! without settling: the records come again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -60,7 +61,8 @@ pub enum Step {
 /// The model in use and what depends on it.
 struct Judge {
     model: Arc<Model>,
-    threshold: Box<dyn Threshold>,
+    /// The threshold of each partition that has had a record.
+    thresholds: BTreeMap<i32, Box<dyn Threshold>>,
     workspace: Workspace,
     intake: Intake,
 }
@@ -140,12 +142,11 @@ impl Lane {
                 Judge { model, ..judge }
             }
             used => {
-                let threshold = threshold::build(&self.shared.threshold, &model.calibration);
                 let intake = match used {
                     Some(judge) if judge.intake.fits(&model) => judge.intake,
                     _ => Intake::new(&self.shared, &model),
                 };
-                Judge { model, threshold, workspace: Workspace::new(), intake }
+                Judge { model, thresholds: BTreeMap::new(), workspace: Workspace::new(), intake }
             }
         }
     }
@@ -181,7 +182,7 @@ impl Lane {
     }
 
     fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
-        let Judge { model, threshold, workspace, intake } = judge;
+        let Judge { model, thresholds, workspace, intake } = judge;
         let metrics = self.publisher.metrics();
         metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
         if intake.batch.is_empty() {
@@ -193,7 +194,7 @@ impl Lane {
 
         let scored_time = rfc3339(now_ms());
         let model_ref = Publisher::model_ref(model);
-        let target = threshold.target_alert_rate();
+        let target = self.shared.threshold.target_alert_rate();
         let mut limit = f64::NAN;
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
@@ -202,9 +203,12 @@ impl Lane {
                 continue;
             }
             intake.counts.n_scored += 1;
-            let verdict = threshold.judge(row.id.partition, z);
+            let threshold = thresholds
+                .entry(row.id.partition)
+                .or_insert_with(|| threshold::build(&self.shared.threshold, &model.calibration));
+            let verdict = threshold.judge(z);
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
-            limit = model.calibration.raw(threshold.z_at_alert(row.id.partition));
+            limit = model.calibration.raw(verdict.z_at_alert);
             let ratio = raw / limit;
             metrics.ratio(ratio);
             let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
@@ -303,9 +307,9 @@ pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publis
     model.score(batch.values(), &mut workspace);
     let mut threshold = threshold::build(&shared.threshold, &model.calibration);
     let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
-    let verdict = threshold.judge(row.id.partition, workspace.z()[0]);
-    let (raw, limit) = (workspace.raw()[0], model.calibration.raw(threshold.z_at_alert(row.id.partition)));
-    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, threshold.target_alert_rate()));
+    let verdict = threshold.judge(workspace.z()[0]);
+    let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
+    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.threshold.target_alert_rate()));
     let (z, p_value) = (workspace.z()[0], verdict.p_value);
     let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
     let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));

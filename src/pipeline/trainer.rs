@@ -346,7 +346,7 @@ impl Trainer {
         let threshold = threshold::build(&self.shared.threshold, &model.calibration);
         tracing::info!(
             version,
-            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert(0))),
+            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert())),
             median = format!("{:.4}", model.calibration.raw(0.0)),
             n_rows = report.n_rows,
             n_train = report.n_train,

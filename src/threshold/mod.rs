@@ -1,7 +1,7 @@
 //! From standardised scores to p-values and alerts.
 //!
-//! A threshold judges one score at a time and may keep a state for each partition; it never sees features or the
-//! clock. A new kind is one file and three lines here: `mod`, an arm of [`Config`], an arm of [`build`].
+//! A threshold judges the scores of one partition in their order, and may keep a state of them; it never sees features
+//! or the clock. A new kind is one file and three lines here: `mod`, an arm of [`Config`], an arm of [`build`].
 
 mod calibration;
 mod quantile;
@@ -20,21 +20,44 @@ pub use tail::Tail;
 pub struct Verdict {
     /// Share of ordinary records that score at least as high, from 1e-12 to 1.
     pub p_value: f64,
-    /// Whether the record is to be published.
+    /// Whether the record is anomalous.
     pub anomalous: bool,
+    /// The standardised score above which a record was anomalous when this one was judged.
+    pub z_at_alert: f64,
+    /// Whether fewer scores are known than the target alert rate needs: p-values are coarse until then.
+    pub calibrating: bool,
+    /// Whether this record confirms that the scores have shifted for good; true once a shift.
+    pub shifted: bool,
 }
 
-/// A rule for which scores are anomalous.
+/// A rule for which scores of one partition are anomalous.
 pub trait Threshold: Send {
-    /// Judges the standardised score `z` of a record of `partition`; a NaN (too little observed) is never anomalous
-    /// and has p-value 1.
-    fn judge(&mut self, partition: i32, z: f64) -> Verdict;
+    /// Judges the standardised score `z` of the partition's next record, and learns from it where the kind learns. A NaN
+    /// (too little observed) is never anomalous, has p-value 1 and is not learnt.
+    fn judge(&mut self, z: f64) -> Verdict;
 
-    /// The standardised score at and above which `judge` would alert now, for the record that is published.
-    fn z_at_alert(&self, partition: i32) -> f64;
+    /// The standardised score above which `judge` would alert now.
+    fn z_at_alert(&self) -> f64;
 
-    /// The share of records that may alert while all is well, q.
-    fn target_alert_rate(&self) -> f64;
+    /// What judging older records again can't restore; none for a kind that has nothing of the sort.
+    fn carried(&self) -> Option<Carried> {
+        None
+    }
+
+    /// Takes up what another instance carried, after it has judged the records before.
+    fn restore(&mut self, _: &Carried) {}
+}
+
+/// The part of a threshold's state that travels with a partition's committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    /// The present alert level α_t, between q/4 and 4q.
+    pub alpha: f64,
+    /// Flagged records that may still be admitted.
+    pub tokens: f64,
+    /// Moving average of flags, 0 to 1.
+    pub shift: f64,
 }
 
 /// Which threshold, and its settings.
@@ -72,7 +95,7 @@ impl Config {
     }
 }
 
-/// Builds the configured threshold over a model's calibration.
+/// Builds the configured threshold of one partition, as it begins: on a model's calibration.
 pub fn build(config: &Config, calibration: &Calibration) -> Box<dyn Threshold> {
     match config {
         Config::Quantile(config) => Box::new(Quantile::new(config, calibration.tail.clone())),

@@ -25,33 +25,25 @@ impl Default for QuantileConfig {
 #[derive(Clone, Debug)]
 pub struct Quantile {
     tail: Tail,
-    target: f64,
     z_at_alert: f64,
 }
 
 impl Quantile {
     /// Alerts where the p-value under `tail` is at most the configured target.
     pub fn new(config: &QuantileConfig, tail: Tail) -> Self {
-        let target = config.target_alert_rate;
-        Self { z_at_alert: tail.z_at(target), tail, target }
+        Self { z_at_alert: tail.z_at(config.target_alert_rate), tail }
     }
 }
 
 impl Threshold for Quantile {
-    fn judge(&mut self, _partition: i32, z: f64) -> Verdict {
-        if z.is_nan() {
-            return Verdict { p_value: 1.0, anomalous: false };
-        }
-        // The comparison is on z, so that score.ratio > 1 exactly when the record is anomalous.
-        Verdict { p_value: self.tail.p_value(z), anomalous: z > self.z_at_alert }
+    fn judge(&mut self, z: f64) -> Verdict {
+        // The comparison is on z, so that score.ratio > 1 exactly when the record is anomalous; a NaN exceeds nothing.
+        let (p_value, z_at_alert) = (self.tail.p_value(z), self.z_at_alert);
+        Verdict { p_value, anomalous: z > z_at_alert, z_at_alert, calibrating: false, shifted: false }
     }
 
-    fn z_at_alert(&self, _partition: i32) -> f64 {
+    fn z_at_alert(&self) -> f64 {
         self.z_at_alert
-    }
-
-    fn target_alert_rate(&self) -> f64 {
-        self.target
     }
 }
 
@@ -65,12 +57,13 @@ mod tests {
         let mut rule = Quantile::new(&QuantileConfig::default(), tail);
         for i in 0..2000 {
             let z = f64::from(i) * 0.01;
-            let verdict = rule.judge(0, z);
-            assert_eq!(verdict.anomalous, z > rule.z_at_alert(0));
+            let verdict = rule.judge(z);
+            assert_eq!(verdict.anomalous, z > rule.z_at_alert());
             assert!(!verdict.anomalous || verdict.p_value <= 1e-3 + 1e-9, "{z}: {verdict:?}");
         }
-        assert!((rule.z_at_alert(0) / 1000_f64.ln() - 1.0).abs() < 0.15, "{}", rule.z_at_alert(0));
-        assert_eq!(rule.judge(0, f64::NAN), Verdict { p_value: 1.0, anomalous: false });
-        assert!(rule.judge(0, f64::INFINITY).anomalous);
+        assert!((rule.z_at_alert() / 1000_f64.ln() - 1.0).abs() < 0.15, "{}", rule.z_at_alert());
+        let of_nan = rule.judge(f64::NAN);
+        assert!(of_nan.p_value == 1.0 && !of_nan.anomalous, "{of_nan:?}");
+        assert!(rule.judge(f64::INFINITY).anomalous);
     }
 }

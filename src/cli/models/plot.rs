@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.common.config.load_for_file()?;
     let rows = options.data.as_deref().map(|path| Scored::read(&model, path, options.label.as_deref())).transpose()?;
     let rule = threshold::build(&config.threshold, &model.calibration);
-    let limit = model.calibration.raw(rule.z_at_alert(0));
+    let limit = model.calibration.raw(rule.z_at_alert());
     let map = match &rows {
         Some(rows) => map_of_rows(rows, limit, options)?,
         None => map_of_latents(&model, options)?,
@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         scores: model.calibration.tail.sorted().iter().map(|z| model.calibration.raw(*z)).collect(),
         row_scores: rows.map_or_else(Vec::new, |rows| rows.raw),
         threshold: limit,
-        target: rule.target_alert_rate(),
+        target: config.threshold.target_alert_rate(),
         map,
     };
     let bytes = draw(&picture)?;
