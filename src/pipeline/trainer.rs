@@ -4,6 +4,7 @@
 //! that no lane ever scores with one that a restart would not find. [`Trainer::tick`] does one thing and returns:
 //! `run` calls it on its own thread, `eval` between two batches.
 
+mod round;
 mod sample;
 
 use std::ops::ControlFlow;
@@ -20,9 +21,7 @@ use crate::preprocess::Wish;
 use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
-use crate::telemetry::now_ms;
-use crate::threshold;
-use crate::train::{self, Admission, Fitted, Progress, Schedule, TrainError};
+use crate::train::{self, Admission, Progress, Schedule};
 
 /// How often the trainer looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -292,86 +291,6 @@ impl Trainer {
                 Ok(Ticked::Failed(reason))
             }
         }
-    }
-
-    fn round(&mut self, champion: &Arc<Model>, reason: &str) -> Result<Ticked, TrainerError> {
-        let began = Instant::now();
-        let sample = match self.recent_sample(champion) {
-            Ok(sample) => sample,
-            Err(reason) => {
-                self.failed();
-                return Ok(Ticked::Failed(reason));
-            }
-        };
-        let seed = self.settings.trainer.seed.wrapping_add(champion.version);
-        let shutdown = self.shutdown.clone();
-        let mut admission = self.admission.clone();
-        let fitted = train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
-            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        match fitted {
-            // The operator has gone to another version meanwhile: what grew from the one that was left is not wanted.
-            Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
-            Ok(mut fitted) => {
-                fitted.lineage.chunks = sample.chunks;
-                fitted.lineage.parent = Some(champion.version);
-                fitted.lineage.champion = Some(champion.version);
-                reason.clone_into(&mut fitted.lineage.reason);
-                self.admission = admission;
-                self.adopt(fitted, began)
-            }
-            // A quiet topic: the next round has more.
-            Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
-            Err(error) => {
-                self.failed();
-                Ok(Ticked::Failed(format!("a round failed: {error}")))
-            }
-        }
-    }
-
-    /// Stores the model, makes it current, and swaps it in, in this order.
-    fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
-        fitted.lineage.source = self.history.name();
-        let report = fitted.report.clone();
-        let version = self.registry.next_version()?;
-        let model = fitted.into_model(version, now_ms());
-        self.registry.store(&model)?;
-        self.registry.promote(version)?;
-        let metrics = &self.shared.metrics;
-        metrics.trainings_total.with_label_values(&["done"]).inc();
-        metrics.training_duration_seconds.observe(began.elapsed().as_secs_f64());
-        metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
-        metrics.explained_variance_ratio.set(report.explained_variance);
-        metrics.latents_dead_ratio.set(report.latents_dead_ratio);
-        let threshold = threshold::build(&self.shared.threshold, &model.calibration);
-        tracing::info!(
-            version,
-            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert())),
-            median = format!("{:.4}", model.calibration.raw(0.0)),
-            n_rows = report.n_rows,
-            n_train = report.n_train,
-            n_holdout = report.n_holdout,
-            explained_variance = format!("{:.3}", report.explained_variance),
-            seconds = format!("{:.2}", began.elapsed().as_secs_f64()),
-            "model trained"
-        );
-        self.last_round = Instant::now();
-        self.swap(Arc::new(model), "promoted");
-        Ok(Ticked::Promoted(version))
-    }
-
-    fn swap(&mut self, model: Arc<Model>, result: &str) {
-        let shared = &self.shared;
-        shared.metrics.promotions_total.with_label_values(&[result]).inc();
-        shared.metrics.set_model(model.version, model.trained_at_ms);
-        shared.metrics.warmup_eta_seconds.set(0.0);
-        tracing::info!(version = model.version, hash = model.short_hash(), result, "model scores from now on");
-        shared.cell.swap(model);
-        shared.health.enter(Phase::Running);
-    }
-
-    fn failed(&self) {
-        self.shared.metrics.trainings_total.with_label_values(&["failed"]).inc();
     }
 
     fn warm_up(&self, reason: &str, eta_seconds: Option<f64>) {
