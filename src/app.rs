@@ -223,7 +223,7 @@ fn spawn_lane(config: &Config, shared: &Shared, shutdown: &Shutdown, i: usize) -
     let sink = KafkaSink::new(&config.kafka, &config.output, &format!("strayd-out-{i}"))
         .map_err(|error| anyhow!("lane {i}: {error}"))?;
     let sink: Arc<dyn Sink> = Arc::new(sink);
-    let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout));
+    let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout, config.threshold.rewind()));
     let listener: Arc<dyn Assignment> = Arc::clone(&settling) as _;
     let source = KafkaSource::subscribe(&config.kafka, &config.input, i, listener)
         .map_err(|error| anyhow!("lane {i}: {error}"))?;

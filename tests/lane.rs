@@ -12,9 +12,9 @@ use strayd::config::{Config, RawConfig};
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::{Lane, LaneError, Step};
 use strayd::preprocess::Schema;
-use strayd::record::{NextOffset, RecordId};
+use strayd::record::RecordId;
 use strayd::sink::{Channel, MemorySink, Sink};
-use strayd::source::{MemorySource, Stored};
+use strayd::source::{MemorySource, Position, Stored};
 use strayd::telemetry::Metrics;
 use strayd::telemetry::health::Health;
 use strayd::train::{self, Rows};
@@ -36,7 +36,7 @@ struct Bench {
     lane: Lane,
     sink: Arc<MemorySink>,
     metrics: Arc<Metrics>,
-    settled: Arc<std::sync::Mutex<Vec<NextOffset>>>,
+    settled: Arc<std::sync::Mutex<Vec<Position>>>,
 }
 
 /// A lane with a trained model over `payloads` of one partition, whose deliveries wait for the test.
@@ -54,7 +54,7 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     shared.cell.swap(Arc::new(fitted.expect("600 rows are enough").into_model(1, 0)));
     let metrics = Arc::clone(&shared.metrics);
     let sink = Arc::new(MemorySink::withholding());
-    let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO));
+    let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO, 0));
     let stored =
         |payload: Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
     let source = MemorySource::new(payloads.iter().copied().map(stored).collect());
@@ -65,7 +65,7 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
 
 impl Bench {
     fn settled(&self) -> Vec<i64> {
-        self.settled.lock().expect("nobody panicked").iter().map(|next| next.offset).collect()
+        self.settled.lock().expect("nobody panicked").iter().map(|position| position.next.offset).collect()
     }
 
     fn sent(&self, channel: Channel) -> usize {

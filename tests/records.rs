@@ -277,7 +277,7 @@ fn through_a_lane(config: impl FnOnce(&mut RawConfig), records: Vec<Stored>) -> 
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
     shared.cell.swap(Arc::new(fitted.into_model(3, 1_767_225_600_000)));
     let sink = Arc::new(MemorySink::default());
-    let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::from_secs(1)));
+    let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::from_secs(1), 0));
     let source = Box::new(MemorySource::new(records));
     let mut lane = Lane::new(0, shared.clone(), source, Arc::clone(&sink) as Arc<dyn Sink>, settling);
     while lane.step().expect("no lane fails at a record") != Step::End {}

@@ -56,7 +56,7 @@ impl Local {
         });
         let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
         let sink = Arc::new(MemorySink::default());
-        let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, config.pipeline.drain_timeout));
+        let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, config.pipeline.drain_timeout, 0));
         let source = MemorySource::new(records.collect()).starting_at(history.len() as i64);
         let lane = Lane::new(0, shared.clone(), Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
         let head = Head::default();

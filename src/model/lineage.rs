@@ -2,8 +2,12 @@
 //!
 //! Filled in by whoever runs a training round; never used in scoring.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::record::RecordId;
 
 /// One stretch of one partition that was read for training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,54 @@ impl Chunk {
     }
 }
 
+/// A stretch of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Partition of the source topic.
+    pub partition: i32,
+    /// First offset of the stretch.
+    pub start: i64,
+    /// One past its last offset.
+    pub end: i64,
+}
+
+impl Span {
+    /// The spans from the first to the last of `ids` in each partition.
+    pub fn around(ids: impl Iterator<Item = RecordId>) -> Vec<Self> {
+        let mut spans: BTreeMap<i32, Self> = BTreeMap::new();
+        for RecordId { partition, offset } in ids {
+            let span = spans.entry(partition).or_insert(Self { partition, start: offset, end: offset + 1 });
+            (span.start, span.end) = (span.start.min(offset), span.end.max(offset + 1));
+        }
+        spans.into_values().collect()
+    }
+
+    /// Whether the record stands in the stretch.
+    pub fn contains(&self, id: RecordId) -> bool {
+        self.partition == id.partition && (self.start..self.end).contains(&id.offset)
+    }
+}
+
+/// Joins what parents have `learnt` with what this training has, less what ends before the oldest of `read` rows; spans
+/// that touch become one.
+pub fn join_spans(learnt: &[Span], new: &[Span], read: &[Span]) -> Vec<Span> {
+    let oldest = |partition| read.iter().find(|span| span.partition == partition).map_or(i64::MIN, |span| span.start);
+    let mut spans: Vec<Span> =
+        learnt.iter().chain(new).copied().filter(|span| span.end > oldest(span.partition)).collect();
+    spans.sort_unstable_by_key(|span| (span.partition, span.start));
+    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match joined.last_mut() {
+            Some(last) if last.partition == span.partition && span.start <= last.end => {
+                last.end = last.end.max(span.end)
+            }
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
 /// The course of one part of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
@@ -57,6 +109,8 @@ pub struct Lineage {
     pub parent: Option<u64>,
     /// Version that admitted the rows.
     pub champion: Option<u64>,
+    /// Where the weights have seen rows, this training's and its parents', as far back as a round reads.
+    pub learnt: Vec<Span>,
     /// Rows the weights were trained on.
     pub n_rows_train: u64,
     /// Rows that were held out for calibration.
@@ -69,4 +123,23 @@ pub struct Lineage {
     pub report: serde_json::Value,
     /// Its loss by steps, part by part.
     pub curves: Vec<Curve>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(partition: i32, start: i64, end: i64) -> Span {
+        Span { partition, start, end }
+    }
+
+    #[test]
+    fn spans_that_touch_become_one_and_old_ones_go() {
+        let ids = [(0, 7), (1, 3), (0, 5)].map(|(partition, offset)| RecordId { partition, offset });
+        let new = Span::around(ids.into_iter());
+        assert_eq!(new, [span(0, 5, 8), span(1, 3, 4)]);
+        let learnt = [span(0, 0, 2), span(0, 3, 5), span(1, 0, 1)];
+        assert_eq!(join_spans(&learnt, &new, &[span(0, 2, 9)]), [span(0, 3, 8), span(1, 0, 1), span(1, 3, 4)]);
+        assert!(new[0].contains(ids[0]) && !new[0].contains(ids[1]));
+    }
 }

@@ -15,6 +15,6 @@ mod workspace;
 
 pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
-pub use cell::ModelCell;
-pub use lineage::{Chunk, Curve, Lineage};
+pub use cell::{ModelCell, Thresholds};
+pub use lineage::{Chunk, Curve, Lineage, Span, join_spans};
 pub use workspace::Workspace;

@@ -4,20 +4,21 @@
 //! acknowledged. Each offset remembers the epoch of its partition: a revoke raises it, so that what was read before
 //! the partition left can't be settled after it has come back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::partition::{Note, Resume};
 use crate::record::NextOffset;
 use crate::sink::{Receipt, Sink};
-use crate::source::Assignment;
+use crate::source::{Assigned, Assignment, Position};
 
 /// The next offset of a partition, as of one epoch of its assignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Where reading goes on.
-    pub next: NextOffset,
+    /// Where reading goes on, and what is to be committed with it.
+    pub position: Position,
     /// Epoch of the partition when the records were read.
     pub epoch: u64,
 }
@@ -34,7 +35,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Settled {
     /// Offsets to store.
-    pub offsets: Vec<NextOffset>,
+    pub positions: Vec<Position>,
     /// Event time of the newest record of each settled batch that had output, milliseconds since the epoch.
     pub times_ms: Vec<i64>,
 }
@@ -64,7 +65,7 @@ impl Inflight {
 
     /// Adds a batch. Partitions that have left since it was read are dropped from it.
     pub fn push(&mut self, mut reached: Vec<Reached>, receipt: Receipt, newest_time_ms: i64) {
-        reached.retain(|reached| self.epoch(reached.next.partition) == reached.epoch);
+        reached.retain(|reached| self.epoch(reached.position.next.partition) == reached.epoch);
         self.entries.push_back(Entry { reached, receipt, newest_time_ms });
     }
 
@@ -82,9 +83,9 @@ impl Inflight {
             }
             let head = self.entries.pop_front().expect("there is a front");
             settled.times_ms.push(head.newest_time_ms);
-            settled.offsets.extend(head.reached.iter().map(|reached| reached.next));
+            settled.positions.extend(head.reached.into_iter().map(|reached| reached.position));
         }
-        keep_last(&mut settled.offsets);
+        keep_last(&mut settled.positions);
         Ok(settled)
     }
 
@@ -94,29 +95,32 @@ impl Inflight {
             *self.epochs.entry(partition).or_default() += 1;
         }
         for entry in &mut self.entries {
-            entry.reached.retain(|reached| !partitions.contains(&reached.next.partition));
+            entry.reached.retain(|reached| !partitions.contains(&reached.position.next.partition));
         }
     }
 
     fn waits_for(&self, partitions: &[i32]) -> bool {
-        self.entries.iter().any(|e| e.reached.iter().any(|reached| partitions.contains(&reached.next.partition)))
+        let leaving = |reached: &Reached| partitions.contains(&reached.position.next.partition);
+        self.entries.iter().any(|entry| entry.reached.iter().any(leaving))
     }
 }
 
-/// Keeps the last offset of each partition.
-fn keep_last(offsets: &mut Vec<NextOffset>) {
-    let mut last: HashMap<i32, i64> = HashMap::with_capacity(offsets.len());
-    for next in offsets.iter() {
-        last.insert(next.partition, next.offset);
-    }
-    offsets.clear();
-    offsets.extend(last.into_iter().map(|(partition, offset)| NextOffset { partition, offset }));
-    offsets.sort_unstable_by_key(|next| next.partition);
+/// Keeps the last position of each partition.
+fn keep_last(positions: &mut Vec<Position>) {
+    let last: BTreeMap<i32, Position> =
+        positions.drain(..).map(|position| (position.next.partition, position)).collect();
+    positions.extend(last.into_values());
 }
 
 /// A lane's unsettled batches together with the sink that acknowledges them; answers to rebalances.
 pub struct Settling {
     inflight: Mutex<Inflight>,
+    /// Where each partition was taken up, with the epoch of its assignment.
+    resumed: Mutex<BTreeMap<i32, (u64, Resume)>>,
+    /// Rises with every rebalance.
+    generation: AtomicU64,
+    /// Records that are rewound when a partition comes.
+    rewind: u64,
     sink: Arc<dyn Sink>,
     drain_timeout: Duration,
     n_assigned: AtomicI64,
@@ -125,10 +129,14 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// Settling through `sink`; a revoke waits at most `drain_timeout` for deliveries.
-    pub fn new(sink: Arc<dyn Sink>, drain_timeout: Duration) -> Self {
+    /// Settling through `sink`; a revoke waits at most `drain_timeout` for deliveries, and a partition that comes is
+    /// rewound by `rewind` records.
+    pub fn new(sink: Arc<dyn Sink>, drain_timeout: Duration, rewind: u64) -> Self {
         Self {
             inflight: Mutex::default(),
+            resumed: Mutex::default(),
+            generation: AtomicU64::new(0),
+            rewind,
             sink,
             drain_timeout,
             n_assigned: AtomicI64::new(0),
@@ -140,6 +148,24 @@ impl Settling {
     /// The unsettled batches. Only the lane's own thread asks, so the lock is never contended.
     pub fn inflight(&self) -> MutexGuard<'_, Inflight> {
         self.inflight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that are rewound when a partition comes.
+    pub fn rewind(&self) -> u64 {
+        self.rewind
+    }
+
+    /// A number that rises with every rebalance.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The present epoch of a partition, and where it was taken up; none when it began without a committed offset.
+    pub fn assignment(&self, partition: i32) -> (u64, Option<Resume>) {
+        let epoch = self.inflight().epoch(partition);
+        let resumed = self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let resume = resumed.get(&partition).filter(|(of, _)| *of == epoch).map(|(_, resume)| *resume);
+        (epoch, resume)
     }
 
     /// Number of partitions assigned now.
@@ -159,21 +185,35 @@ impl Settling {
 }
 
 impl Assignment for Settling {
-    fn assigned(&self, partitions: &[i32]) {
+    fn assigned(&self, partitions: &[Assigned]) -> Vec<NextOffset> {
         self.n_assigned.fetch_add(i64::try_from(partitions.len()).unwrap_or(0), Ordering::Relaxed);
         self.n_rebalances.fetch_add(1, Ordering::Relaxed);
         self.joined.store(true, Ordering::Relaxed);
+        let inflight = self.inflight();
+        let mut resumed = self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut starts = Vec::new();
+        for Assigned { partition, settled, metadata } in partitions {
+            let Some(settled) = *settled else { continue };
+            let resume = Resume::new(settled, Note::parse(metadata), self.rewind);
+            resumed.insert(*partition, (inflight.epoch(*partition), resume));
+            if resume.start < settled {
+                starts.push(NextOffset { partition: *partition, offset: resume.start });
+            }
+        }
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        starts
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<NextOffset> {
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
         self.n_assigned.fetch_sub(i64::try_from(partitions.len()).unwrap_or(0), Ordering::Relaxed);
         self.n_rebalances.fetch_add(1, Ordering::Relaxed);
-        let mut offsets = Vec::new();
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        let mut positions = Vec::new();
         let deadline = Instant::now() + self.drain_timeout;
         loop {
             let mut inflight = self.inflight();
             match inflight.settle() {
-                Ok(settled) => offsets.extend(settled.offsets),
+                Ok(settled) => positions.extend(settled.positions),
                 // The lane finds the failure too, right after this call, and stops.
                 Err(_) => break,
             }
@@ -183,9 +223,9 @@ impl Assignment for Settling {
             drop(inflight);
             self.sink.poll(Duration::from_millis(10));
         }
-        keep_last(&mut offsets);
+        keep_last(&mut positions);
         self.inflight().revoke(partitions);
-        if lost { Vec::new() } else { offsets }
+        if lost { Vec::new() } else { positions }
     }
 }
 
@@ -195,7 +235,11 @@ mod tests {
     use crate::sink::MemorySink;
 
     fn reached(partition: i32, offset: i64, epoch: u64) -> Reached {
-        Reached { next: NextOffset { partition, offset }, epoch }
+        Reached { position: position(partition, offset), epoch }
+    }
+
+    fn position(partition: i32, offset: i64) -> Position {
+        Position { next: NextOffset { partition, offset }, metadata: format!("at {offset}").into() }
     }
 
     fn pending() -> Receipt {
@@ -205,7 +249,7 @@ mod tests {
     }
 
     fn offsets(settled: &Settled) -> Vec<(i32, i64)> {
-        settled.offsets.iter().map(|next| (next.partition, next.offset)).collect()
+        settled.positions.iter().map(|at| (at.next.partition, at.next.offset)).collect()
     }
 
     #[test]
@@ -215,7 +259,7 @@ mod tests {
         inflight.push(vec![reached(0, 10, 0)], first.clone(), 0);
         inflight.push(vec![reached(0, 20, 0), reached(1, 5, 0)], second.clone(), 0);
         second.acknowledge();
-        assert!(inflight.settle().expect("no failure").offsets.is_empty(), "the older batch is still under way");
+        assert!(inflight.settle().expect("no failure").positions.is_empty(), "the older batch is still under way");
         first.acknowledge();
         assert_eq!(offsets(&inflight.settle().expect("no failure")), [(0, 20), (1, 5)]);
         assert!(inflight.is_empty());
@@ -248,24 +292,38 @@ mod tests {
         let epoch = inflight.epoch(0);
         inflight.revoke(&[0]);
         inflight.push(vec![reached(0, 10, epoch)], Receipt::default(), 0);
-        assert!(inflight.settle().expect("no failure").offsets.is_empty());
+        assert!(inflight.settle().expect("no failure").positions.is_empty());
         inflight.push(vec![reached(0, 11, inflight.epoch(0))], Receipt::default(), 0);
         assert_eq!(offsets(&inflight.settle().expect("no failure")), [(0, 11)]);
     }
 
     #[test]
     fn a_revoke_stores_what_is_acknowledged_and_waits_no_longer_than_its_deadline() {
-        let settling = Settling::new(Arc::new(MemorySink::withholding()), Duration::from_millis(20));
+        let settling = Settling::new(Arc::new(MemorySink::withholding()), Duration::from_millis(20), 0);
         let late = pending();
         settling.inflight().push(vec![reached(0, 10, 0)], Receipt::default(), 0);
         settling.inflight().push(vec![reached(0, 20, 0)], late, 0);
-        assert_eq!(settling.revoked(&[0], false), [NextOffset { partition: 0, offset: 10 }]);
+        assert_eq!(settling.revoked(&[0], false), [position(0, 10)]);
         assert_eq!(settling.inflight().epoch(0), 1);
     }
 
     #[test]
+    fn a_partition_that_comes_is_rewound_until_it_leaves() {
+        let settling = Settling::new(Arc::new(MemorySink::default()), Duration::ZERO, 100);
+        let came = |settled| Assigned { partition: 3, settled, metadata: String::new() };
+        assert_eq!(settling.assigned(&[came(Some(500))]), [NextOffset { partition: 3, offset: 400 }]);
+        let (epoch, resume) = settling.assignment(3);
+        assert_eq!((epoch, resume.map(|resume| resume.live_from)), (0, Some(500)));
+        settling.revoked(&[3], false);
+        assert_eq!(settling.assignment(3), (1, None));
+        assert_eq!(settling.assigned(&[came(None)]), []);
+        assert_eq!(settling.assignment(3), (1, None), "a partition without a committed offset has no past");
+        assert_eq!(settling.generation(), 3);
+    }
+
+    #[test]
     fn a_lost_partition_stores_nothing() {
-        let settling = Settling::new(Arc::new(MemorySink::default()), Duration::from_secs(60));
+        let settling = Settling::new(Arc::new(MemorySink::default()), Duration::from_secs(60), 0);
         settling.inflight().push(vec![reached(0, 10, 0)], Receipt::default(), 0);
         assert!(settling.revoked(&[0], true).is_empty());
     }

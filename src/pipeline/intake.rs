@@ -5,15 +5,30 @@
 use std::sync::Arc;
 
 use super::Shared;
-use super::inflight::{Reached, Settling};
+use super::inflight::Settling;
 use super::lane::LaneError;
+use super::partition::Resume;
 use super::publish::Publisher;
 use crate::batch::{Batch, Carried};
 use crate::decode::{self, Decoder, Reject};
 use crate::model::{Model, features};
+use crate::record::NextOffset;
 use crate::sink::Receipt;
 use crate::source::Raw;
 use crate::telemetry::BatchCounts;
+
+/// A partition that the batch touches.
+#[derive(Clone, Copy, Debug)]
+pub struct Touched {
+    /// Its number.
+    pub partition: i32,
+    /// Epoch of its assignment.
+    pub epoch: u64,
+    /// Where it was taken up, if at a committed offset.
+    pub resume: Option<Resume>,
+    /// Where reading goes on; none while everything was settled before.
+    pub next: Option<NextOffset>,
+}
 
 /// The batch under construction and everything that belongs to it.
 pub struct Intake {
@@ -21,8 +36,9 @@ pub struct Intake {
     fingerprint: String,
     /// Decoded records.
     pub batch: Batch,
-    /// Where reading goes on in each partition that the batch touches.
-    pub reached: Vec<Reached>,
+    /// The partitions that the batch touches.
+    pub touched: Vec<Touched>,
+    generation: u64,
     /// What was met.
     pub counts: BatchCounts,
     /// Acknowledgements of the batch's output.
@@ -37,7 +53,8 @@ impl Intake {
             decoder: decode::build(&shared.decode, &features::fields(&model.schema)),
             fingerprint: model.schema.fingerprint(),
             batch: Batch::new(shared.pipeline.rows_max, model.n_features()),
-            reached: Vec::new(),
+            touched: Vec::new(),
+            generation: 0,
             counts: BatchCounts::default(),
             receipt: Receipt::default(),
             failure: None,
@@ -52,7 +69,7 @@ impl Intake {
     /// Empties the batch for the next one.
     pub fn clear(&mut self) {
         self.batch.clear();
-        self.reached.clear();
+        self.touched.clear();
         self.counts = BatchCounts::default();
         self.receipt = Receipt::default();
     }
@@ -67,6 +84,12 @@ impl Intake {
         if self.failure.is_some() {
             return;
         }
+        let touched = self.touch(raw, settling);
+        if touched.resume.is_some_and(|resume| raw.id.offset < resume.live_from) {
+            self.rewind(raw);
+            return;
+        }
+        touched.next = Some(raw.id.next());
         self.counts.n_consumed += 1;
         match raw.payload {
             None => self.counts.n_tombstones += 1,
@@ -77,7 +100,16 @@ impl Intake {
                 }
             }
         }
-        self.reach(raw, settling);
+    }
+
+    /// Takes a record again that was settled before: its score is wanted, and nothing else.
+    fn rewind(&mut self, raw: &Raw<'_>) {
+        self.counts.n_rewound += 1;
+        let Some(payload) = raw.payload else { return };
+        if let Ok(decoded) = self.decoder.decode(payload, self.batch.slot()) {
+            let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
+            self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
+        }
     }
 
     fn keep(&mut self, raw: &Raw<'_>, payload: &[u8]) -> Result<(), Reject> {
@@ -106,11 +138,19 @@ impl Intake {
         }
     }
 
-    fn reach(&mut self, raw: &Raw<'_>, settling: &Settling) {
-        let next = raw.id.next();
-        match self.reached.iter_mut().find(|reached| reached.next.partition == next.partition) {
-            Some(reached) => reached.next = next,
-            None => self.reached.push(Reached { next, epoch: settling.inflight().epoch(next.partition) }),
+    /// What is known of the record's partition.
+    fn touch(&mut self, raw: &Raw<'_>, settling: &Settling) -> &mut Touched {
+        let (partition, generation) = (raw.id.partition, settling.generation());
+        if self.generation != generation {
+            // What was reached in earlier epochs will never be settled.
+            self.generation = generation;
+            self.touched.retain(|touched| settling.inflight().epoch(touched.partition) == touched.epoch);
         }
+        let at = self.touched.iter().position(|touched| touched.partition == partition).unwrap_or_else(|| {
+            let (epoch, resume) = settling.assignment(partition);
+            self.touched.push(Touched { partition, epoch, resume, next: None });
+            self.touched.len() - 1
+        });
+        &mut self.touched[at]
     }
 }

@@ -4,7 +4,6 @@
 //! is loaded once a batch, so that no batch is scored by two. An error that only a new start mends ends the loop
 //! without settling: the records come again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,8 +11,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::Shared;
-use super::inflight::Settling;
-use super::intake::Intake;
+use super::inflight::{Reached, Settling};
+use super::intake::Touched;
+use super::judge::Judge;
+use super::partition::Partition;
 use super::publish::{Judged, Publisher};
 use crate::batch::Batch;
 use crate::model::{Model, Workspace};
@@ -21,9 +22,10 @@ use crate::record::rfc3339;
 use crate::shutdown::Shutdown;
 use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
-use crate::source::{Polled, Source, SourceError};
+use crate::source::{Polled, Position, Source, SourceError};
 use crate::telemetry::now_ms;
-use crate::threshold::{self, Severity, Threshold};
+use crate::threshold::{self, Severity};
+use crate::train;
 
 /// How long an idle lane waits for a record.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -56,15 +58,6 @@ pub enum Step {
     Idle,
     /// The source has ended.
     End,
-}
-
-/// The model in use and what depends on it.
-struct Judge {
-    model: Arc<Model>,
-    /// The threshold of each partition that has had a record.
-    thresholds: BTreeMap<i32, Box<dyn Threshold>>,
-    workspace: Workspace,
-    intake: Intake,
 }
 
 /// One lane.
@@ -112,7 +105,7 @@ impl Lane {
         let Some(model) = self.shared.cell.load() else {
             return Ok(Step::Idle);
         };
-        let mut judge = self.judge_of(model);
+        let mut judge = Judge::new(&self.shared, model, self.judge.take());
         let step = self.turn(&mut judge);
         self.judge = Some(judge);
         self.settle()?;
@@ -121,34 +114,18 @@ impl Lane {
 
     fn turn(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
         let step = self.read(judge)?;
-        if judge.intake.counts.n_consumed > 0 {
+        if !judge.intake.touched.is_empty() {
+            judge.take_up(&self.shared, &self.settling);
             self.score(judge)?;
             let newest = judge.intake.batch.rows().last().map_or_else(now_ms, |row| row.time_ms);
-            let reached = std::mem::take(&mut judge.intake.reached);
-            self.settling.inflight().push(reached, judge.intake.receipt.clone(), newest);
+            let reached = reached(judge);
+            if judge.intake.counts.n_consumed > 0 {
+                self.settling.inflight().push(reached, judge.intake.receipt.clone(), newest);
+            }
             self.publisher.metrics().add(&judge.intake.counts);
         }
         self.wait_for_room()?;
         Ok(step)
-    }
-
-    /// The model in use, exchanged when another has been promoted.
-    fn judge_of(&mut self, model: Arc<Model>) -> Judge {
-        let used = self.judge.take();
-        match used {
-            Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
-            // The same version with other labels: nothing that judges has changed.
-            Some(judge) if (judge.model.version, &judge.model.hash) == (model.version, &model.hash) => {
-                Judge { model, ..judge }
-            }
-            used => {
-                let intake = match used {
-                    Some(judge) if judge.intake.fits(&model) => judge.intake,
-                    _ => Intake::new(&self.shared, &model),
-                };
-                Judge { model, thresholds: BTreeMap::new(), workspace: Workspace::new(), intake }
-            }
-        }
     }
 
     fn read(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
@@ -182,7 +159,7 @@ impl Lane {
     }
 
     fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
-        let Judge { model, thresholds, workspace, intake } = judge;
+        let Judge { model, partitions, workspace, intake } = judge;
         let metrics = self.publisher.metrics();
         metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
         if intake.batch.is_empty() {
@@ -198,15 +175,19 @@ impl Lane {
         let mut limit = f64::NAN;
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
+            let partition = partitions.get_mut(&row.id.partition).expect("the batch's partitions are taken up");
+            if partition.is_silent(row.id) {
+                if !z.is_nan() {
+                    partition.judge(row.id, z, train::may_have_learnt(model, row.id));
+                }
+                continue;
+            }
             if z.is_nan() {
                 intake.counts.n_insufficient += 1;
                 continue;
             }
             intake.counts.n_scored += 1;
-            let threshold = thresholds
-                .entry(row.id.partition)
-                .or_insert_with(|| threshold::build(&self.shared.threshold, &model.calibration));
-            let verdict = threshold.judge(z);
+            let verdict = partition.judge(row.id, z, false).expect("what is live is judged");
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
             limit = model.calibration.raw(verdict.z_at_alert);
             let ratio = raw / limit;
@@ -246,8 +227,8 @@ impl Lane {
         drop(inflight);
         let metrics = self.publisher.metrics();
         metrics.inflight(n_inflight);
-        if !settled.offsets.is_empty() {
-            let n_late = self.source.store(&settled.offsets);
+        if !settled.positions.is_empty() {
+            let n_late = self.source.store(&settled.positions);
             metrics.all.late_offset_stores_total.inc_by(n_late as u64);
         }
         let now = now_ms();
@@ -296,6 +277,15 @@ impl Lane {
             self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
         }
     }
+}
+
+/// Where reading goes on in the partitions of the batch.
+fn reached(judge: &Judge) -> Vec<Reached> {
+    let of = |touched: &Touched| {
+        let metadata = judge.partitions.get(&touched.partition).map(Partition::note).unwrap_or_default();
+        Some(Reached { position: Position { next: touched.next?, metadata: metadata.into() }, epoch: touched.epoch })
+    };
+    judge.intake.touched.iter().filter_map(of).collect()
 }
 
 /// Publishes the anomaly record of the first row of `batch`, whatever its score. A row with too few observed values

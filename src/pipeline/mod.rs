@@ -5,7 +5,9 @@
 
 pub mod inflight;
 mod intake;
+mod judge;
 pub mod lane;
+pub mod partition;
 pub mod publish;
 pub mod trainer;
 

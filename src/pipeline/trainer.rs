@@ -6,6 +6,7 @@
 
 mod round;
 mod sample;
+mod warm;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -215,7 +216,9 @@ impl Trainer {
         if used.is_none() {
             self.restore_schedule();
         }
-        self.swap(Arc::new(model), result);
+        // Lanes that run have judged by another model; those that start rewind by themselves.
+        let sample = used.and_then(|_| self.recent_sample(&model).ok());
+        self.swap(Arc::new(model), result, sample.as_ref().map(|sample| &sample.rows));
         Ok(Some(version))
     }
 
@@ -230,7 +233,7 @@ impl Trainer {
             (Ok(labels), Some(model)) => {
                 let mut model = Model::clone(&model);
                 model.cards.set_labels(labels);
-                self.shared.cell.swap(Arc::new(model));
+                self.shared.cell.relabel(Arc::new(model));
                 tracing::info!(n_labels = labels.len(), "labels of latents were read");
             }
             (Err(reason), _) => tracing::warn!(reason, "labels of latents can't be read; the last ones stay"),
@@ -282,7 +285,7 @@ impl Trainer {
                 // Labels of models that are gone must not fall on new latents.
                 fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
-                self.adopt(fitted, began)
+                self.adopt(fitted, None, began)
             }
             Err(error) => {
                 self.failed();

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message};
 use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
 
-use super::{Assignment, Config, Headers, Polled, Raw, Source, SourceError, Start};
+use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError, Start};
 use crate::kafka::{self, Trouble};
 use crate::record::{NextOffset, RecordId};
 
@@ -105,8 +106,8 @@ impl Source for KafkaSource {
         Ok(Polled::Records(max))
     }
 
-    fn store(&mut self, offsets: &[NextOffset]) -> usize {
-        store(&self.consumer, &self.topic, offsets)
+    fn store(&mut self, positions: &[Position]) -> usize {
+        store(&self.consumer, &self.topic, positions)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {
@@ -163,24 +164,25 @@ impl Headers for KafkaHeaders<'_> {
     }
 }
 
-/// Stores `offsets` and returns how many of them are for partitions that are not ours any more.
-fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, offsets: &[NextOffset]) -> usize {
-    if offsets.is_empty() {
+/// Stores `positions` and returns how many of them are for partitions that are not ours any more.
+fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, positions: &[Position]) -> usize {
+    if positions.is_empty() {
         return 0;
     }
-    let list = list_of(topic, offsets);
-    match consumer.store_offsets(&list) {
-        Ok(()) => 0,
-        // One partition that has left must not keep the others from being settled.
-        Err(_) => offsets.iter().filter(|&&offset| consumer.store_offsets(&list_of(topic, &[offset])).is_err()).count(),
+    let refused = |positions: &[Position]| consumer.store_offsets(&list_of(topic, positions)).is_err();
+    if !refused(positions) {
+        return 0;
     }
+    // One partition that has left must not keep the others from being settled.
+    positions.iter().filter(|&position| refused(std::slice::from_ref(position))).count()
 }
 
-fn list_of(topic: &str, offsets: &[NextOffset]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for next in offsets {
-        list.add_partition_offset(topic, next.partition, Offset::Offset(next.offset))
-            .expect("an offset of a record is a valid offset");
+fn list_of(topic: &str, positions: &[Position]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for position in positions {
+        let mut element = list.add_partition(topic, position.next.partition);
+        element.set_offset(Offset::Offset(position.next.offset)).expect("an offset of a record is a valid offset");
+        element.set_metadata(&*position.metadata);
     }
     list
 }
@@ -211,26 +213,66 @@ impl ClientContext for Callbacks {
     }
 }
 
-impl ConsumerContext for Callbacks {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            let partitions = partitions_of(list);
-            let lost = consumer.assignment_lost();
-            let settled = self.listener.revoked(&partitions, lost);
-            store(consumer, &self.topic, &settled);
-            let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-            lags.retain(|partition, _| !partitions.contains(partition));
-            tracing::info!(?partitions, lost, "partitions revoked");
+impl Callbacks {
+    /// Moves the starts of partitions that come, and tells who listens.
+    fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let partitions = partitions_of(list);
+        let settled = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT).unwrap_or_else(|error| {
+            tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
+            TopicPartitionList::new()
+        });
+        let of = |partition| {
+            let element = settled.find_partition(&self.topic, partition);
+            let offset = element.as_ref().and_then(|element| match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            });
+            let metadata = element.map(|element| element.metadata().to_owned()).unwrap_or_default();
+            Assigned { partition, settled: offset, metadata }
+        };
+        let starts = self.listener.assigned(&partitions.iter().map(|&partition| of(partition)).collect::<Vec<_>>());
+        for start in &starts {
+            // Where the offset has left the topic, reading starts with the oldest record there is.
+            list.set_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))
+                .expect("the partition is in the list, and the offset is that of a record");
         }
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.extend(partitions.iter().map(|&partition| (partition, 0)));
+        tracing::info!(?partitions, n_rewound = starts.len(), "partitions assigned");
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            let partitions = partitions_of(list);
-            let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-            lags.extend(partitions.iter().map(|&partition| (partition, 0)));
-            tracing::info!(?partitions, "partitions assigned");
-            self.listener.assigned(&partitions);
+    /// Stores what is settled of partitions that leave.
+    fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let partitions = partitions_of(list);
+        let lost = consumer.assignment_lost();
+        let settled = self.listener.revoked(&partitions, lost);
+        store(consumer, &self.topic, &settled);
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.retain(|partition, _| !partitions.contains(partition));
+        tracing::info!(?partitions, lost, "partitions revoked");
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    /// As rdkafka's own, but an assignment's starts can be moved before it takes effect.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assigned(consumer, list);
+                if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) }
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.revoked(consumer, list);
+                if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            }
+            error => {
+                tracing::error!(error = %RDKafkaErrorCode::from(error), "a rebalance failed");
+                if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "an assignment can't be taken up");
         }
     }
 
@@ -289,7 +331,8 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
         pinned.push(Pinned { next: NextOffset { partition, offset }, low, high });
     }
     if !pinned.is_empty() {
-        let next: Vec<_> = pinned.iter().map(|pin| pin.next).collect();
+        let position = |pin: &Pinned| Position { next: pin.next, metadata: "".into() };
+        let next: Vec<Position> = pinned.iter().map(position).collect();
         consumer
             .commit(&list_of(topic, &next), CommitMode::Sync)
             .map_err(|error| format!("the start can't be committed: {}", kafka::explain(&error, "")))?;

@@ -5,8 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Headers, Polled, Raw, Source, SourceError};
-use crate::record::{NextOffset, RecordId};
+use super::{Headers, Polled, Position, Raw, Source, SourceError};
+use crate::record::RecordId;
 
 /// One record in memory.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ impl Headers for Vec<(String, Vec<u8>)> {
 /// A source over records in memory.
 pub struct MemorySource {
     records: std::vec::IntoIter<(i64, Stored)>,
-    settled: Arc<Mutex<Vec<NextOffset>>>,
+    settled: Arc<Mutex<Vec<Position>>>,
 }
 
 impl MemorySource {
@@ -59,7 +59,7 @@ impl MemorySource {
     }
 
     /// A handle on the offsets settled so far, in the order in which they were settled.
-    pub fn settled(&self) -> Arc<Mutex<Vec<NextOffset>>> {
+    pub fn settled(&self) -> Arc<Mutex<Vec<Position>>> {
         Arc::clone(&self.settled)
     }
 }
@@ -80,8 +80,8 @@ impl Source for MemorySource {
         Ok(if n == 0 { Polled::End } else { Polled::Records(n) })
     }
 
-    fn store(&mut self, offsets: &[NextOffset]) -> usize {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(offsets);
+    fn store(&mut self, positions: &[Position]) -> usize {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(positions);
         0
     }
 

@@ -6,6 +6,7 @@
 mod kafka;
 mod memory;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -110,14 +111,35 @@ pub enum SourceError {
     Fatal(String),
 }
 
+/// A partition that has come to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assigned {
+    /// Its number.
+    pub partition: i32,
+    /// The group's committed offset; none when it has none, or when it can't be asked for.
+    pub settled: Option<i64>,
+    /// What was committed with it.
+    pub metadata: String,
+}
+
+/// An offset to be settled, and what is to be committed with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Where reading goes on.
+    pub next: NextOffset,
+    /// At most 4096 bytes, the broker's default limit.
+    pub metadata: Arc<str>,
+}
+
 /// Told when partitions come and go, on the thread that polls.
 pub trait Assignment: Send + Sync {
-    /// `partitions` are now ours.
-    fn assigned(&self, partitions: &[i32]);
+    /// `partitions` are now ours. Returns where reading is to start in those that are to be read from before the
+    /// committed offset on.
+    fn assigned(&self, partitions: &[Assigned]) -> Vec<NextOffset>;
 
     /// `partitions` are about to leave. Returns what may still be stored for them; nothing when they are already
     /// `lost` to another member.
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<NextOffset>;
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position>;
 }
 
 /// A stream of records with positions that can be settled.
@@ -127,8 +149,8 @@ pub trait Source: Send {
     /// Errors: see [`SourceError`]; records handed over before the error count.
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError>;
 
-    /// Marks everything before `offsets` as settled. Returns how many came too late, for partitions that have left.
-    fn store(&mut self, offsets: &[NextOffset]) -> usize;
+    /// Marks everything before `positions` as settled. Returns how many came too late, for partitions that have left.
+    fn store(&mut self, positions: &[Position]) -> usize;
 
     /// Records between the settled offset and the head, by partition, as last reported.
     fn lags(&self) -> Vec<(i32, i64)>;

@@ -19,6 +19,8 @@ pub const SKIP_REASONS: [&str; 2] = ["tombstone", "insufficient"];
 pub struct BatchCounts {
     /// Records read.
     pub n_consumed: u64,
+    /// Records read again that were settled before.
+    pub n_rewound: u64,
     /// Their payload bytes.
     pub n_bytes: u64,
     /// Tombstones among them.
@@ -123,6 +125,7 @@ impl LaneMetrics {
     pub fn add(&self, counts: &BatchCounts) {
         let all = &self.all;
         all.records_consumed_total.inc_by(counts.n_consumed);
+        all.records_rewound_total.inc_by(counts.n_rewound);
         all.consumed_bytes_total.inc_by(counts.n_bytes);
         all.fields_unknown_total.inc_by(counts.n_unknown);
         all.records_scored_total.inc_by(counts.n_scored);

@@ -112,6 +112,7 @@ metrics! {
     start_time_seconds: Gauge("start_time_seconds", "When the daemon started, Unix time");
 
     records_consumed_total: IntCounter("records_consumed_total", "Records read from the features topic");
+    records_rewound_total: IntCounter("records_rewound_total", "Records scored again, silently, to restore a partition's threshold");
     consumed_bytes_total: IntCounter("consumed_bytes_total", "Payload bytes read from the features topic");
     records_rejected_total: IntCounterVec("records_rejected_total", "Records sent to the dead-letter topic", ["reason"]);
     records_skipped_total: IntCounterVec("records_skipped_total", "Records passed over unscored", ["reason"]);

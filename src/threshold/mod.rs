@@ -83,6 +83,13 @@ impl Config {
         }
     }
 
+    /// Records that must be judged again to restore a threshold.
+    pub fn rewind(&self) -> u64 {
+        match self {
+            Self::Quantile(_) => 0,
+        }
+    }
+
     /// Checks every key.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError};
+use crate::model::Span;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::{Autoencoder, Forward, start};
 use crate::score::mean_squared_residuals;
@@ -83,6 +84,7 @@ pub fn fit(
     fitted.lineage.seed = seed;
     fitted.lineage.curves = recorder.curves();
     fitted.lineage.n_rows_train = n_train as u64;
+    fitted.lineage.learnt = Span::around((0..n_rows).filter(|&i| admitted[i] && !held[i]).map(|i| rows.ids[i]));
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
 }

@@ -3,6 +3,7 @@
 //! A function of the record's place alone, so that it needs no bookkeeping (MODEL 3.1). Blocks of 8 offsets, so that
 //! neighbours in time stay together while 256 rows still have a holdout; one block in five.
 
+use crate::model::Model;
 use crate::record::RecordId;
 
 /// Offsets of a block.
@@ -14,6 +15,11 @@ const ONE_IN: u64 = 5;
 pub fn is_holdout(id: RecordId) -> bool {
     let place = (u64::from(id.partition.cast_unsigned()) << 44) ^ id.offset.div_euclid(BLOCK).cast_unsigned();
     mix(place).is_multiple_of(ONE_IN)
+}
+
+/// Whether the weights of `model` may have been trained on the record: it would score too low to calibrate on.
+pub fn may_have_learnt(model: &Model, id: RecordId) -> bool {
+    !is_holdout(id) && model.lineage.learnt.iter().any(|span| span.contains(id))
 }
 
 /// The finaliser of SplitMix64: every bit of the result depends on every bit of `x`.

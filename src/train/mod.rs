@@ -29,7 +29,7 @@ pub use admission::Admission;
 pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
-pub use holdout::is_holdout;
+pub use holdout::{is_holdout, may_have_learnt};
 pub use round::refit;
 pub use schedule::Schedule;
 

@@ -13,7 +13,7 @@ use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Stage, TrainError, episodes};
-use crate::model::Model;
+use crate::model::{Model, Span, join_spans};
 
 /// Fewest admitted rows that a round trains on.
 const ROWS_MIN: usize = 32;
@@ -83,6 +83,8 @@ pub fn refit(
     fitted.lineage.parent = Some(champion.version);
     fitted.lineage.champion = Some(champion.version);
     fitted.lineage.n_rows_train = train.len() as u64;
+    let (new, read) = (Span::around(train.iter().map(|&i| rows.ids[i])), Span::around(rows.ids.iter().copied()));
+    fitted.lineage.learnt = join_spans(&champion.lineage.learnt, &new, &read);
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
 }

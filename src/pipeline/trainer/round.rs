@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Ticked, Trainer, TrainerError};
+use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
 use crate::threshold;
-use crate::train::{self, Fitted, TrainError};
+use crate::train::{self, Fitted, Rows, TrainError};
 
 impl Trainer {
     /// Runs one round from `champion`, for `reason`.
@@ -37,7 +37,7 @@ impl Trainer {
                 fitted.lineage.champion = Some(champion.version);
                 reason.clone_into(&mut fitted.lineage.reason);
                 self.admission = admission;
-                self.adopt(fitted, began)
+                self.adopt(fitted, Some(&sample.rows), began)
             }
             // A quiet topic: the next round has more.
             Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
@@ -49,7 +49,12 @@ impl Trainer {
     }
 
     /// Stores the model, makes it current, and swaps it in, in this order.
-    pub(super) fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
+    pub(super) fn adopt(
+        &mut self,
+        mut fitted: Fitted,
+        rows: Option<&Rows>,
+        began: Instant,
+    ) -> Result<Ticked, TrainerError> {
         fitted.lineage.source = self.history.name();
         let report = fitted.report.clone();
         let version = self.registry.next_version()?;
@@ -75,18 +80,20 @@ impl Trainer {
             "model trained"
         );
         self.last_round = Instant::now();
-        self.swap(Arc::new(model), "promoted");
+        self.swap(Arc::new(model), "promoted", rows);
         Ok(Ticked::Promoted(version))
     }
 
-    /// Makes a stored model score; `result` says what it is in the metric.
-    pub(super) fn swap(&mut self, model: Arc<Model>, result: &str) {
+    /// Makes a stored model score; `result` says what it is in the metric. Thresholds are made ready on the latest `rows`.
+    pub(super) fn swap(&mut self, model: Arc<Model>, result: &str, rows: Option<&Rows>) {
+        let of_rows = |rows| warm::thresholds(&self.shared.threshold, &model, rows);
+        let ready = rows.map(of_rows).unwrap_or_default();
         let shared = &self.shared;
         shared.metrics.promotions_total.with_label_values(&[result]).inc();
         shared.metrics.set_model(model.version, model.trained_at_ms);
         shared.metrics.warmup_eta_seconds.set(0.0);
         tracing::info!(version = model.version, hash = model.short_hash(), result, "model scores from now on");
-        shared.cell.swap(model);
+        shared.cell.swap_with(model, ready);
         shared.health.enter(Phase::Running);
     }
 
