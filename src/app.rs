@@ -62,6 +62,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         metrics,
         health,
         n_scored: Arc::new(AtomicU64::new(0)),
+        n_alerts: Arc::new(AtomicU64::new(0)),
     }
 }
 

@@ -256,7 +256,7 @@ fn prometheus_accepts_rules_and_configuration() {
 }
 
 /// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 15] = [
+const HEALTHY: [(&str, &str); 16] = [
     ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
@@ -272,10 +272,11 @@ const HEALTHY: [(&str, &str); 15] = [
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "1x180"),
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
     ("strayd_model_age_seconds{job=\"strayd\", instance=\"a\"}", "600x180"),
+    ("strayd_promotions_stopped{job=\"strayd\", instance=\"a\"}", "0x180"),
 ];
 
 /// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 13] = [
+const TROUBLE: [(&str, &str, &str); 14] = [
     ("StraydDown", "up", "0x180"),
     ("StraydNotReady", "strayd_model_loaded", "0x180"),
     ("StraydNotReady", "strayd_lane_alive", "0x180"),
@@ -287,6 +288,7 @@ const TROUBLE: [(&str, &str, &str); 13] = [
     ("StraydProduceErrors", "strayd_produce_errors_total", "0+1x180"),
     ("StraydTrainingFails", "strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "0+1x180"),
     ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
+    ("StraydPromotionsStopped", "strayd_promotions_stopped", "1x180"),
     ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
     ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
 ];

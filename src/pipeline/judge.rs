@@ -64,5 +64,5 @@ impl Judge {
 /// The threshold that is ready for a partition, or one that begins with the model's calibration.
 fn threshold_of(shared: &Shared, model: &Arc<Model>, partition: i32) -> Box<dyn threshold::Threshold> {
     let ready = shared.cell.take_threshold(model, partition);
-    ready.unwrap_or_else(|| threshold::build(&shared.threshold, &model.calibration))
+    ready.unwrap_or_else(|| shared.threshold_of(model))
 }

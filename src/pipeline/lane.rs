@@ -24,7 +24,7 @@ use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Position, Source, SourceError};
 use crate::telemetry::now_ms;
-use crate::threshold::{self, Severity};
+use crate::threshold::Severity;
 use crate::train;
 
 /// How long an idle lane waits for a record.
@@ -171,7 +171,7 @@ impl Lane {
 
         let scored_time = rfc3339(now_ms());
         let model_ref = Publisher::model_ref(model);
-        let target = self.shared.threshold.target_alert_rate();
+        let target = self.shared.target(model);
         let mut limit = f64::NAN;
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
@@ -198,6 +198,7 @@ impl Lane {
                 Judged { batch: &intake.batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
             self.publisher.score(&judged, &intake.receipt)?;
             if let Some(severity) = severity {
+                intake.counts.n_alerts += 1;
                 let at = Severity::ALL.iter().position(|known| *known == severity);
                 intake.counts.n_anomalies[at.expect("every severity is in the list")] += 1;
                 let values = intake.batch.values();
@@ -211,6 +212,7 @@ impl Lane {
         intake.counts.n_missing = workspace.values_missing();
         intake.counts.n_clipped = workspace.values_clipped();
         metrics.all.latents_active_mean.set(workspace.latents_active_mean());
+        self.shared.n_alerts.fetch_add(intake.counts.n_alerts, Ordering::Relaxed);
         self.shared.n_scored.fetch_add(intake.counts.n_scored, Ordering::Relaxed);
         Ok(())
     }
@@ -295,11 +297,11 @@ fn reached(judge: &Judge) -> Vec<Reached> {
 pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publisher) -> Result<(), LaneError> {
     let mut workspace = Workspace::new();
     model.score(batch.values(), &mut workspace);
-    let mut threshold = threshold::build(&shared.threshold, &model.calibration);
+    let mut threshold = shared.threshold_of(model);
     let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
     let verdict = threshold.judge(workspace.z()[0]);
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
-    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.threshold.target_alert_rate()));
+    let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
     let (z, p_value) = (workspace.z()[0], verdict.p_value);
     let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
     let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));

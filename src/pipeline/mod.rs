@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ModelCell;
+use crate::model::{Model, ModelCell};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 use crate::{decode, sink, threshold};
@@ -78,11 +78,28 @@ pub struct Shared {
     pub health: Health,
     /// Records scored by all lanes since the start.
     pub n_scored: Arc<AtomicU64>,
+    /// Anomalous records of all lanes since the start, published or not.
+    pub n_alerts: Arc<AtomicU64>,
 }
 
 impl Shared {
     /// Records scored by all lanes since the start.
     pub fn n_scored(&self) -> u64 {
         self.n_scored.load(Ordering::Relaxed)
+    }
+
+    /// Anomalous records of all lanes since the start, published or not.
+    pub fn n_alerts(&self) -> u64 {
+        self.n_alerts.load(Ordering::Relaxed)
+    }
+
+    /// The share of records that may alert under `model`, q.
+    pub fn target(&self, _: &Model) -> f64 {
+        self.threshold.target_alert_rate()
+    }
+
+    /// A threshold of one partition as it begins: on the calibration of `model`.
+    pub fn threshold_of(&self, model: &Model) -> Box<dyn threshold::Threshold> {
+        threshold::build(&self.threshold, &model.calibration)
     }
 }

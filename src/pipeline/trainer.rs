@@ -7,6 +7,7 @@
 mod round;
 mod sample;
 mod warm;
+mod watch;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::preprocess::Wish;
 use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
+use crate::train::watch::WatchConfig;
 use crate::train::{self, Admission, Progress, Schedule};
 
 /// How often the trainer looks whether there is something to do.
@@ -43,6 +45,8 @@ pub struct Config {
     /// Shortest time between two rounds. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub retrain_gap: Duration,
+    /// How a promoted model is watched.
+    pub watch: WatchConfig,
     /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
     pub seed: u64,
 }
@@ -53,6 +57,7 @@ impl Default for Config {
             enabled: true,
             retrain_interval: Duration::from_secs(6 * 3600),
             retrain_gap: Duration::from_secs(10),
+            watch: WatchConfig::default(),
             seed: 0,
         }
     }
@@ -104,6 +109,8 @@ pub enum Ticked {
     Waiting(String),
     /// This version scores from now on.
     Promoted(u64),
+    /// The model that scored is condemned; this older version scores again.
+    RolledBack(u64),
     /// A round failed, for this reason; the model stays.
     Failed(String),
 }
@@ -120,6 +127,11 @@ pub struct Trainer {
     n_seen: u64,
     last_round: Instant,
     first_seen: Option<(Instant, usize)>,
+    /// The model that has just begun to score, if one has.
+    watch: Option<watch::Watch>,
+    n_rollbacks: u32,
+    /// Why nothing is promoted any more.
+    stopped: Option<String>,
     /// The labels of the model that scores, or why they can't be read.
     labels: Result<Labels, String>,
 }
@@ -145,6 +157,9 @@ impl Trainer {
             n_seen: 0,
             last_round: Instant::now(),
             first_seen: None,
+            watch: None,
+            n_rollbacks: 0,
+            stopped: None,
             labels: Ok(Labels::new()),
         }
     }
@@ -162,7 +177,7 @@ impl Trainer {
                 }
                 // Each look reads what history there is: once a second is soon enough.
                 Ticked::Waiting(_) => WAIT,
-                Ticked::Nothing | Ticked::Promoted(_) => TICK,
+                Ticked::Nothing | Ticked::Promoted(_) | Ticked::RolledBack(_) => TICK,
             };
         }
         Ok(())
@@ -184,6 +199,9 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
+        if let Some(ticked) = self.look_after(&champion)? {
+            return Ok(ticked);
+        }
         let trainer = &self.settings.trainer;
         let since = self.last_round.elapsed();
         if !trainer.enabled || since < trainer.retrain_gap {
@@ -216,9 +234,27 @@ impl Trainer {
         if used.is_none() {
             self.restore_schedule();
         }
-        // Lanes that run have judged by another model; those that start rewind by themselves.
-        let sample = used.and_then(|_| self.recent_sample(&model).ok());
-        self.swap(Arc::new(model), result, sample.as_ref().map(|sample| &sample.rows));
+        let model = Arc::new(model);
+        let Some(previous) = self.shared.cell.load() else {
+            // Lanes that start rewind by themselves.
+            self.swap(model, result, None);
+            return Ok(Some(version));
+        };
+        // Somebody has chosen: what was stopped goes on, and the choice is watched like a model of our own.
+        self.stop_promotions(None);
+        match self.recent_sample(&model) {
+            Ok(sample) => {
+                self.swap(model, result, Some(&sample.rows));
+                self.begin_watch(previous, &sample.rows);
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    reason,
+                    "thresholds begin with the model's calibration: the latest records can't be read"
+                );
+                self.swap(model, result, None);
+            }
+        }
         Ok(Some(version))
     }
 

@@ -37,6 +37,8 @@ pub struct BatchCounts {
     pub n_missing: u64,
     /// Clipped values of the scored records.
     pub n_clipped: u64,
+    /// Anomalous records, published or not.
+    pub n_alerts: u64,
     /// Anomalies, by the position of the severity in [`Severity::ALL`].
     pub n_anomalies: [u64; Severity::ALL.len()],
 }

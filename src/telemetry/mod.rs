@@ -140,6 +140,7 @@ metrics! {
     training_duration_seconds: Histogram("training_duration_seconds", "Time of a training round, reading of the history included", [], TRAINING);
     training_rows: IntGauge("training_rows", "Rows that the last round trained on");
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
+    promotions_stopped: IntGauge("promotions_stopped", "1 when nothing is promoted until a person steps in");
     explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
     latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
@@ -165,7 +166,7 @@ impl Metrics {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
         }
-        for result in ["promoted", "restored", "switched"] {
+        for result in ["promoted", "restored", "switched", "rolled_back"] {
             self.promotions_total.with_label_values(&[result]);
         }
         self

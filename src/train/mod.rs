@@ -18,6 +18,7 @@ mod round;
 mod schedule;
 pub mod tune;
 mod validation;
+pub mod watch;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

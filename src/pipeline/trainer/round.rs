@@ -8,7 +8,6 @@ use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
-use crate::threshold;
 use crate::train::{self, Fitted, Rows, TrainError};
 
 impl Trainer {
@@ -67,7 +66,7 @@ impl Trainer {
         metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
         metrics.explained_variance_ratio.set(report.explained_variance);
         metrics.latents_dead_ratio.set(report.latents_dead_ratio);
-        let threshold = threshold::build(&self.shared.threshold, &model.calibration);
+        let threshold = self.shared.threshold_of(&model);
         tracing::info!(
             version,
             threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert())),
@@ -80,13 +79,17 @@ impl Trainer {
             "model trained"
         );
         self.last_round = Instant::now();
+        let previous = self.shared.cell.load();
         self.swap(Arc::new(model), "promoted", rows);
+        if let Some((previous, rows)) = previous.zip(rows) {
+            self.begin_watch(previous, rows);
+        }
         Ok(Ticked::Promoted(version))
     }
 
     /// Makes a stored model score; `result` says what it is in the metric. Thresholds are made ready on the latest `rows`.
     pub(super) fn swap(&mut self, model: Arc<Model>, result: &str, rows: Option<&Rows>) {
-        let of_rows = |rows| warm::thresholds(&self.shared.threshold, &model, rows);
+        let of_rows = |rows| warm::thresholds(&self.shared, &model, rows);
         let ready = rows.map(of_rows).unwrap_or_default();
         let shared = &self.shared;
         shared.metrics.promotions_total.with_label_values(&[result]).inc();

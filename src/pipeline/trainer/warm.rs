@@ -6,24 +6,33 @@
 use ndarray::Axis;
 
 use crate::model::{Model, Thresholds, Workspace};
-use crate::threshold;
+use crate::pipeline::Shared;
+use crate::threshold::Verdict;
 use crate::train::{Rows, may_have_learnt};
 
 /// Rows that are scored at a time.
 const CHUNK: usize = 1024;
 
+/// Hears of a row: its place, its raw score, and the verdict if it was judged.
+pub(super) type OnRow<'a> = &'a mut dyn FnMut(usize, f64, Option<Verdict>);
+
 /// The thresholds of all partitions that `rows`, in time order, are of.
-pub(super) fn thresholds(config: &threshold::Config, model: &Model, rows: &Rows) -> Thresholds {
+pub(super) fn thresholds(shared: &Shared, model: &Model, rows: &Rows) -> Thresholds {
+    judge_all(shared, model, rows, &mut |_, _, _| ())
+}
+
+/// Judges `rows`, in time order, as lanes would by `model`, and returns the thresholds that have done it.
+pub(super) fn judge_all(shared: &Shared, model: &Model, rows: &Rows, on_row: OnRow<'_>) -> Thresholds {
     let mut ready = Thresholds::new();
     let mut workspace = Workspace::new();
-    let chunks = rows.values.axis_chunks_iter(Axis(0), CHUNK).zip(rows.ids.chunks(CHUNK));
-    for (values, ids) in chunks {
+    for (chunk, values) in rows.values.axis_chunks_iter(Axis(0), CHUNK).enumerate() {
         model.score(values, &mut workspace);
-        for (&id, &z) in ids.iter().zip(workspace.z()).filter(|(_, z)| !z.is_nan()) {
-            let threshold = ready.entry(id.partition).or_insert_with(|| threshold::build(config, &model.calibration));
-            if !may_have_learnt(model, id) || z > threshold.z_at_alert() {
-                threshold.judge(z);
-            }
+        for (i, (&z, &raw)) in workspace.z().iter().zip(workspace.raw()).enumerate().filter(|(_, (z, _))| !z.is_nan()) {
+            let at = chunk * CHUNK + i;
+            let id = rows.ids[at];
+            let threshold = ready.entry(id.partition).or_insert_with(|| shared.threshold_of(model));
+            let counts = !may_have_learnt(model, id) || z > threshold.z_at_alert();
+            on_row(at, raw, counts.then(|| threshold.judge(z)));
         }
     }
     ready
