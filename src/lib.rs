@@ -31,6 +31,7 @@ pub mod model;
 pub mod train;
 
 pub mod history;
+pub mod journal;
 pub mod kafka;
 pub mod registry;
 pub mod sink;

@@ -17,18 +17,19 @@ const LAYERS: [&[&str]; 6] = [
     &["record", "batch", "shutdown", "blas"],
     &["decode", "preprocess", "sae", "score", "threshold"],
     &["model", "train"],
-    &["source", "sink", "history", "registry", "schema_registry", "kafka"],
+    &["source", "sink", "history", "journal", "registry", "schema_registry", "kafka"],
     &["pipeline", "admin", "telemetry"],
     &["config", "app", "cli", "main"],
 ];
 
 /// Who may use whom within one layer. In layer 5 everybody may.
-const SIDEWAYS: [(&str, &str); 8] = [
+const SIDEWAYS: [(&str, &str); 9] = [
     ("batch", "record"), // a row knows where its record stands
     ("train", "model"),  // a round makes a model
     ("source", "kafka"), // shared client settings, as for the next three
     ("sink", "kafka"),
     ("history", "kafka"),
+    ("journal", "kafka"),
     ("registry", "kafka"),
     ("pipeline", "telemetry"), // who works, counts
     ("admin", "telemetry"),    // and who shows, reads
