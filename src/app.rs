@@ -21,11 +21,12 @@ use crate::admin::Admin;
 use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
+use crate::journal::{FileJournal, Journal, TopicJournal};
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
-use crate::pipeline::trainer::{Settings, Trainer};
+use crate::pipeline::trainer::{Heard, Settings, Trainer};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
@@ -195,11 +196,16 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Res
 }
 
 fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {
-    let history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)
-        .map_err(|error| anyhow!("history: {error}"))?;
+    let read = |topic| {
+        TopicHistory::new(&config.kafka, topic, config.history.read_timeout)
+            .map_err(|error| anyhow!("history: {error}"))
+    };
+    let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies)?);
+    let heard = Heard::new(feedback_journal(config)?, Some(Box::new(anomalies)));
     let registry = Directory::new(&config.registry);
     let trainer =
-        Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings(config), shutdown.clone());
+        Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings(config), shutdown.clone())
+            .listening(heard);
     let alive = shared.metrics.trainer_alive.clone();
     supervise::spawn("trainer", move || {
         alive.set(1);
@@ -207,6 +213,19 @@ fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyho
         alive.set(0);
         outcome.context("trainer")
     })
+}
+
+/// Where feedback is said: a topic, or a file beside the models.
+///
+/// Errors: the client's settings are refused, or a secret can't be read.
+pub fn feedback_journal(config: &Config) -> anyhow::Result<Box<dyn Journal>> {
+    journal(config, config.journal.feedback.as_deref(), "feedback.jsonl")
+}
+
+fn journal(config: &Config, topic: Option<&str>, file: &str) -> anyhow::Result<Box<dyn Journal>> {
+    let Some(topic) = topic else { return Ok(Box::new(FileJournal::new(config.registry.path.join(file)))) };
+    let journal = TopicJournal::new(&config.kafka, topic).map_err(|error| anyhow!("journal `{topic}`: {error}"))?;
+    Ok(Box::new(journal))
 }
 
 /// What the trainer is told.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::Wish;
-use crate::{admin, decode, history, kafka, pipeline, registry, sink, source, threshold, train};
+use crate::{admin, decode, history, journal, kafka, pipeline, registry, sink, source, threshold, train};
 
 /// The whole configuration as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct RawConfig {
     pub dead_letter: sink::DeadLetterConfig,
     /// Where models are kept.
     pub registry: registry::Config,
+    /// Where people's words are kept.
+    pub journal: journal::Config,
     /// How the lanes run.
     pub pipeline: pipeline::Config,
     /// Where the admin server listens.

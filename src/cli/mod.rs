@@ -9,6 +9,7 @@ mod eval;
 pub mod evaluate;
 mod explain;
 mod export;
+mod feedback;
 mod import;
 mod local;
 mod models;
@@ -75,6 +76,8 @@ enum Command {
     Export(export::Options),
     /// Makes a model of weights that another tool wrote: SAELens, sparsify, npz
     Import(import::Options),
+    /// Tells the detector what an anomaly really was, or lists what was said
+    Feedback(feedback::Options),
     /// Lists, shows and rolls back the models of the registry
     Models(models::Options),
     /// Prints the JSON Schema of a record that strayd writes
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),
+        Command::Feedback(options) => feedback::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),
     };

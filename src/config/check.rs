@@ -49,6 +49,8 @@ impl Found {
             ("output.anomalies", Some(&output.anomalies)),
             ("output.scores", output.scores.as_ref()),
             ("output.dead_letters", Some(&output.dead_letters)),
+            ("journal.commands", raw.journal.commands.as_ref()),
+            ("journal.feedback", raw.journal.feedback.as_ref()),
         ];
         let mut taken = vec![("input.topic", &raw.input.topic)];
         for (key, topic) in outputs.into_iter().filter_map(|(key, topic)| topic.map(|topic| (key, topic))) {

@@ -3,15 +3,27 @@
 //! Operator's commands are one, feedback on anomalies is another. A log is a compacted topic, or a file beside the models
 //! for a single replica. A journal never interprets what it holds.
 
+mod feedback;
 mod file;
 mod memory;
 mod topic;
 
 use serde::{Deserialize, Serialize};
 
+pub use feedback::{Feedback, Opinion, Place};
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
 pub use topic::TopicJournal;
+
+/// Where journals are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Topic of the operators' commands, best compacted and of one partition. Default none: a file beside the models.
+    pub commands: Option<String>,
+    /// Topic of the feedback on anomalies. Default none: a file beside the models.
+    pub feedback: Option<String>,
+}
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

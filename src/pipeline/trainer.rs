@@ -4,10 +4,13 @@
 //! that no lane ever scores with one that a restart would not find. [`Trainer::tick`] does one thing and returns:
 //! `run` calls it on its own thread, `eval` between two batches.
 
+mod feedback;
 mod round;
 mod sample;
 mod warm;
 mod watch;
+
+pub use feedback::Heard;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -129,6 +132,7 @@ pub struct Trainer {
     first_seen: Option<(Instant, usize)>,
     /// The model that has just begun to score, if one has.
     watch: Option<watch::Watch>,
+    heard: Option<Heard>,
     n_rollbacks: u32,
     /// Why nothing is promoted any more.
     stopped: Option<String>,
@@ -158,10 +162,18 @@ impl Trainer {
             last_round: Instant::now(),
             first_seen: None,
             watch: None,
+            heard: None,
             n_rollbacks: 0,
             stopped: None,
             labels: Ok(Labels::new()),
         }
+    }
+
+    /// Listens to what people say of anomalies.
+    #[must_use]
+    pub fn listening(mut self, heard: Heard) -> Self {
+        self.heard = Some(heard);
+        self
     }
 
     /// Runs until the shutdown begins.
@@ -199,6 +211,7 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
+        self.listen(&champion);
         if let Some(ticked) = self.look_after(&champion)? {
             return Ok(ticked);
         }

@@ -14,6 +14,7 @@ mod fit;
 mod holdout;
 mod learn;
 mod members;
+mod opinions;
 mod round;
 mod schedule;
 pub mod tune;
@@ -31,6 +32,7 @@ pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
 pub use holdout::{is_holdout, may_have_learnt};
+pub use opinions::Opinions;
 pub use round::refit;
 pub use schedule::Schedule;
 
