@@ -17,11 +17,11 @@ use anyhow::{Context, anyhow, bail};
 pub use logs::init as init_logs;
 pub use supervise::{OnSignals, version};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Guard};
 use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
-use crate::journal::{FileJournal, Journal, TopicJournal};
+use crate::journal::{Desk, FileJournal, Journal, TopicJournal};
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
@@ -64,6 +64,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         health,
         n_scored: Arc::new(AtomicU64::new(0)),
         n_alerts: Arc::new(AtomicU64::new(0)),
+        desk: Desk::default(),
     }
 }
 
@@ -78,7 +79,13 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
     let listener = std::net::TcpListener::bind(config.admin.listen)
         .with_context(|| format!("admin.listen = {}: the address can't be used", config.admin.listen))?;
     let admin_address = listener.local_addr()?;
-    let state = Admin { metrics, health: shared.health.clone(), version: Arc::new(version()) };
+    let token =
+        config.admin.token_file.as_deref().map(|path| {
+            std::fs::read_to_string(path).with_context(|| format!("admin.token_file = {}", path.display()))
+        });
+    let guard = Guard::new(admin_address.ip().is_loopback(), token.transpose()?.as_deref());
+    let (health, desk) = (shared.health.clone(), shared.desk.clone());
+    let state = Admin { metrics, health, version: Arc::new(version()), guard, desk };
     let end = Shutdown::default();
     let server = supervise::spawn_admin(listener, state, shutdown.clone(), end.clone(), on_signals)?;
     let thread = std::thread::Builder::new().name("strayd".into());

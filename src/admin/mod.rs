@@ -1,24 +1,34 @@
 //! The admin server: health, metrics and version over HTTP.
 //!
 //! It has a thread and a runtime of its own, so that it answers while every lane is busy. It reads shared state and
-//! changes nothing; it never asks a broker.
+//! hands orders over; it never asks a broker.
+
+mod guard;
+mod orders;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+pub use guard::Guard;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::journal::Desk;
 use crate::telemetry::health::Health;
 use crate::telemetry::{Metrics, now_ms};
 
 /// The pages that the server has.
 pub const PAGES: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/version"];
+/// Where commands are sent.
+pub const COMMANDS: &str = "/api/commands";
+/// Longest request body, bytes: a command has a few hundred.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Where the admin server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +36,13 @@ pub const PAGES: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/version"];
 pub struct Config {
     /// Address and port; port 0 takes a free one. Default `127.0.0.1:8790`.
     pub listen: SocketAddr,
+    /// File that holds the token of requests that change something. Default none: only this machine may, over loopback.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8790)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8790)), token_file: None }
     }
 }
 
@@ -43,6 +55,10 @@ pub struct Admin {
     pub health: Health,
     /// Answer of `/version`.
     pub version: Arc<serde_json::Value>,
+    /// Who may change something.
+    pub guard: Guard,
+    /// Where orders go.
+    pub desk: Desk,
 }
 
 /// Answers requests on `listener` until `end` is done.
@@ -53,6 +69,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output 
         .route(ready, get(readyz))
         .route(metric, get(metrics))
         .route(build, get(version))
+        .route(COMMANDS, post(orders::command))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin);
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
         tracing::error!(%error, "the admin server ended");

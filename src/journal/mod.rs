@@ -6,6 +6,7 @@
 mod feedback;
 mod file;
 mod memory;
+mod order;
 mod topic;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use feedback::{Feedback, Opinion, Place};
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
+pub use order::{Desk, Order};
 pub use topic::TopicJournal;
 
 /// Where journals are kept.

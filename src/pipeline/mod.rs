@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Desk;
 use crate::model::{Model, ModelCell};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub n_scored: Arc<AtomicU64>,
     /// Anomalous records of all lanes since the start, published or not.
     pub n_alerts: Arc<AtomicU64>,
+    /// Where operators' orders wait for the trainer.
+    pub desk: Desk,
 }
 
 impl Shared {

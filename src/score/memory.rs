@@ -8,8 +8,8 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-/// Rows near a row that are averaged. One is noise, and a stored row would be its own; of 3, 5 and 10, 5 ranked best.
-pub const NEIGHBOURS: usize = 5;
+/// Rows near a row that are averaged. One is noise, and a stored row would be its own.
+const NEIGHBOURS: usize = 5;
 
 /// The rows that are remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,15 +62,12 @@ impl Memory {
             near.relative = Array2::zeros((n_rows, n));
         }
         let mut relative = near.relative.slice_mut(s![..n_rows, ..]);
-        let mut added = 0.0;
         if mask.iter().all(|m| *m > 0.0) {
             relative.assign(&ArrayView1::from(&self.norms).broadcast((n_rows, n)).expect("norms are [n]"));
-            added = 1.0;
         } else {
             general_mat_mul(1.0, &mask, &self.squared.t(), 0.0, &mut relative);
-            added += 1.0;
         }
-        general_mat_mul(1.0, &x, &self.doubled.t(), added, &mut relative);
+        general_mat_mul(1.0, &x, &self.doubled.t(), 1.0, &mut relative);
         for ((relative, x), mask) in relative.rows().into_iter().zip(x.rows()).zip(mask.rows()) {
             let (nearest, n_near) = smallest(relative.to_slice().expect("the buffer is in standard layout"));
             let mean = nearest[..n_near].iter().map(|&i| self.distance(i, x, mask, weights)).sum::<f64>();

@@ -23,7 +23,6 @@ pub use explain::{Evidence, Explanation, FeatureReason, PatternReason, Role};
 pub use fidelity::{Fidelity, Seen};
 pub use matching::match_rows;
 pub use members::{MemberScores, Members, MembersConfig, Unit, Units};
-pub use memory::NEIGHBOURS;
 
 /// Least observed share of a row that can be scored.
 pub const OBSERVED_MIN: f64 = 0.5;

@@ -1,0 +1,122 @@
+//! What an operator tells the detector to do: the public record of the commands journal, and the desk where it is handed in.
+//!
+//! Orders are keyed by what they set, so that the last one counts: which model scores, whether it is pinned, a suppression.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+
+/// Orders that may wait; whoever hands in more is told to come again.
+const WAITING_MAX: usize = 100;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Order {
+    /// This version scores from now on.
+    Promote {
+        /// The version.
+        version: u64,
+    },
+    /// The version before the current one scores again, or the one that is named.
+    Rollback {
+        /// The version; none is the parent of the current one.
+        #[serde(default)]
+        version: Option<u64>,
+    },
+    /// Nothing is promoted or rolled back by itself any more.
+    Pin {
+        /// The version; none is the current one.
+        #[serde(default)]
+        version: Option<u64>,
+    },
+    /// Promotions go on.
+    Unpin {},
+    /// A round is run now.
+    Retrain {},
+}
+
+impl Order {
+    /// What the order sets.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Promote { .. } | Self::Rollback { .. } => "model",
+            Self::Pin { .. } | Self::Unpin {} => "pin",
+            Self::Retrain {} => "retrain",
+        }
+    }
+
+    /// The entry that says it at `time_ms`, milliseconds since the epoch.
+    pub fn entry(&self, time_ms: i64) -> Entry {
+        let value = serde_json::to_value(self).expect("plain values are always JSON");
+        Entry { key: self.key().to_owned(), value: Some(value), time_ms }
+    }
+
+    /// Reads an entry of the commands journal; none where the entry takes back what was said before.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(entry: &Entry) -> Result<Option<Self>, String> {
+        let parsed = entry.value.clone().map(serde_json::from_value).transpose();
+        parsed.map_err(|error| error.to_string())
+    }
+}
+
+/// Where orders are handed in, by whatever answers to operators; the trainer fetches them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Desk(Arc<Mutex<VecDeque<Order>>>);
+
+impl Desk {
+    /// Hands an order in. Returns false when too many wait.
+    #[must_use]
+    pub fn hand_in(&self, order: Order) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = waiting.len() < WAITING_MAX;
+        if has_room {
+            waiting.push_back(order);
+        }
+        has_room
+    }
+
+    /// Fetches the oldest order that waits.
+    pub fn fetch(&self) -> Option<Order> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_survive_the_journal_and_the_last_of_a_key_counts() {
+        let orders = [
+            Order::Promote { version: 3 },
+            Order::Rollback { version: None },
+            Order::Pin { version: Some(3) },
+            Order::Unpin {},
+            Order::Retrain {},
+        ];
+        for order in &orders {
+            assert_eq!(Order::parse(&order.entry(5)), Ok(Some(order.clone())));
+        }
+        assert_eq!(orders[0].entry(1).key, orders[1].entry(2).key);
+        let text = serde_json::json!({"command": "promote", "version": 3});
+        assert_eq!(orders[0].entry(5).value, Some(text));
+        let bad = Entry { key: "model".into(), value: Some(serde_json::json!({"command": "demote"})), time_ms: 0 };
+        assert!(Order::parse(&bad).unwrap_err().contains("unknown variant `demote`"));
+    }
+
+    #[test]
+    fn the_desk_has_a_bound() {
+        let desk = Desk::default();
+        assert!((0..WAITING_MAX).all(|_| desk.hand_in(Order::Retrain {})));
+        assert!(!desk.hand_in(Order::Unpin {}));
+        assert_eq!(desk.fetch(), Some(Order::Retrain {}));
+        assert!(desk.hand_in(Order::Unpin {}));
+    }
+}
