@@ -16,7 +16,7 @@ use rand_distr::{Distribution, StandardNormal};
 use strayd::model::{Model, Workspace};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
-use strayd::threshold::{Config as ThresholdConfig, QuantileConfig, build};
+use strayd::threshold::{Config as ThresholdConfig, Kind, build};
 use strayd::train::{Admission, Config, Rows, fit, refit};
 
 const D: usize = 12;
@@ -60,7 +60,7 @@ fn first_model(rows: &Rows, seed: u64) -> (Model, Admission) {
 }
 
 fn alert_rate(model: &Model, values: &Array2<f32>, q: f64) -> f64 {
-    let config = ThresholdConfig::Quantile(QuantileConfig { target_alert_rate: q });
+    let config = ThresholdConfig::of(Kind::Quantile, q);
     let mut threshold = build(&config, &model.calibration);
     let mut workspace = Workspace::new();
     model.score(values.view(), &mut workspace);

@@ -17,6 +17,7 @@ mod run;
 mod schema;
 mod score;
 mod table;
+pub mod threshold;
 mod train;
 mod tune;
 

@@ -115,6 +115,8 @@ pub struct Lineage {
     pub n_rows_train: u64,
     /// Rows that were held out for calibration.
     pub n_rows_holdout: u64,
+    /// Pace of the stream, for a target that is said in alerts a day; 0 where it is not known.
+    pub records_per_day: f64,
     /// The training configuration.
     pub config: serde_json::Value,
     /// Why the round was run.

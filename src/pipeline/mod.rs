@@ -97,12 +97,12 @@ impl Shared {
     }
 
     /// The share of records that may alert under `model`, q.
-    pub fn target(&self, _: &Model) -> f64 {
-        self.threshold.target_alert_rate()
+    pub fn target(&self, model: &Model) -> f64 {
+        self.threshold.target(model.lineage.records_per_day)
     }
 
     /// A threshold of one partition as it begins: on the calibration of `model`.
     pub fn threshold_of(&self, model: &Model) -> Box<dyn threshold::Threshold> {
-        threshold::build(&self.threshold, &model.calibration)
+        threshold::build_for(&self.threshold, &model.calibration, self.target(model))
     }
 }

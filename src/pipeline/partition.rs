@@ -154,6 +154,10 @@ mod tests {
             9.0
         }
 
+        fn z_at(&self, _: f64) -> f64 {
+            9.0
+        }
+
         fn carried(&self) -> Option<Carried> {
             self.carried
         }

@@ -330,6 +330,7 @@ impl Trainer {
         match fitted {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
+                fitted.lineage.records_per_day = sample.pace.records_per_day;
                 "first".clone_into(&mut fitted.lineage.reason);
                 // Labels of models that are gone must not fall on new latents.
                 fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));

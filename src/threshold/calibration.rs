@@ -31,9 +31,10 @@ impl Calibration {
 
     /// The raw score that has the standardised score `z`: the threshold in the units of the record.
     ///
-    /// Subtracts the floor that `z` adds, and never returns less than 1e-300, so that a ratio to it is finite.
+    /// Subtracts the floor that `z` adds. At least 1e-300, so that a ratio to it is finite, and itself finite even where
+    /// no score would alert.
     pub fn raw(&self, z: f64) -> f64 {
-        ((self.location + self.scale * z).exp() - FLOOR).max(1e-300)
+        ((self.location + self.scale * z).exp() - FLOOR).clamp(1e-300, f64::MAX)
     }
 }
 
@@ -69,6 +70,7 @@ mod tests {
         }
         assert!(calibration.z(f64::NAN).is_nan());
         assert!(calibration.z(0.0).is_finite());
+        assert!(calibration.raw(f64::INFINITY).is_finite());
     }
 
     #[test]

@@ -1,19 +1,39 @@
 //! From standardised scores to p-values and alerts.
 //!
 //! A threshold judges the scores of one partition in their order, and may keep a state of them; it never sees features
-//! or the clock. A new kind is one file and three lines here: `mod`, an arm of [`Config`], an arm of [`build`].
+//! or the clock. A new kind is one file, its name in [`Kind`], and two lines here: `mod` and an arm of [`build_for`].
 
+mod adaptive_pot;
 mod calibration;
+mod config;
+mod conformal;
+mod fdr;
+mod fixed;
+mod peaks;
 mod quantile;
 mod severity;
+mod spot;
 mod tail;
+mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use adaptive_pot::AdaptivePot;
 pub use calibration::{Calibration, median_and_mad};
-pub use quantile::{Quantile, QuantileConfig};
+pub use config::{Config, Kind, Target};
+pub use conformal::Conformal;
+pub use fdr::{Controlled, Fdr};
+pub use fixed::Fixed;
+pub use quantile::{Quantile, SlidingQuantile};
 pub use severity::Severity;
+pub use spot::Spot;
 pub use tail::Tail;
+pub use window::Window;
+
+/// Scores are cut to this before they are learnt: sums of larger ones aren't finite.
+const Z_MAX: f64 = 1e12;
+/// Target alert rate of a family under control of the false discovery rate, whose own target is a share of alerts.
+const Q_UNDER_FDR: f64 = 1e-3;
 
 /// What a threshold says of one score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +50,15 @@ pub struct Verdict {
     pub shifted: bool,
 }
 
+impl Verdict {
+    /// The verdict of a rule that alerts above `z_at_alert`.
+    ///
+    /// The comparison is on z, so that score.ratio > 1 exactly when the record is anomalous; a NaN exceeds nothing.
+    fn of(p_value: f64, z: f64, z_at_alert: f64) -> Self {
+        Self { p_value, anomalous: z > z_at_alert, z_at_alert, calibrating: false, shifted: false }
+    }
+}
+
 /// A rule for which scores of one partition are anomalous.
 pub trait Threshold: Send {
     /// Judges the standardised score `z` of the partition's next record, and learns from it where the kind learns. A NaN
@@ -38,6 +67,9 @@ pub trait Threshold: Send {
 
     /// The standardised score above which `judge` would alert now.
     fn z_at_alert(&self) -> f64;
+
+    /// The standardised score whose p-value is `p` now.
+    fn z_at(&self, p: f64) -> f64;
 
     /// What judging older records again can't restore; none for a kind that has nothing of the sort.
     fn carried(&self) -> Option<Carried> {
@@ -60,66 +92,25 @@ pub struct Carried {
     pub shift: f64,
 }
 
-/// Which threshold, and its settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Config {
-    /// A fixed quantile of the calibrated tail.
-    Quantile(QuantileConfig),
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::Quantile(QuantileConfig::default())
-    }
-}
-
-impl Config {
-    /// The share of records that may alert while all is well, q.
-    pub fn target_alert_rate(&self) -> f64 {
-        match self {
-            Self::Quantile(config) => config.target_alert_rate,
-        }
-    }
-
-    /// Records that must be judged again to restore a threshold.
-    pub fn rewind(&self) -> u64 {
-        match self {
-            Self::Quantile(_) => 0,
-        }
-    }
-
-    /// Checks every key.
-    ///
-    /// # Errors
-    /// One sentence for each key that is out of range.
-    pub fn check(&self) -> Result<(), Vec<String>> {
-        let q = self.target_alert_rate();
-        let allowed = q > 1e-9 && q <= 0.5;
-        let message = || format!("target_alert_rate is {q}, it must be above 1e-9 and at most 0.5");
-        if allowed { Ok(()) } else { Err(vec![message()]) }
-    }
-}
-
-/// Builds the configured threshold of one partition, as it begins: on a model's calibration.
+/// Builds the configured threshold of one partition, as it begins: on a model's calibration, at the configured rate.
 pub fn build(config: &Config, calibration: &Calibration) -> Box<dyn Threshold> {
-    match config {
-        Config::Quantile(config) => Box::new(Quantile::new(config, calibration.tail.clone())),
-    }
+    build_for(config, calibration, config.target_alert_rate())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tag_chooses_the_kind_and_unknown_keys_are_refused() {
-        let config: Config = toml::from_str("kind = \"quantile\"\ntarget_alert_rate = 5e-4").unwrap();
-        assert_eq!(config.target_alert_rate(), 5e-4);
-        assert!(toml::from_str::<Config>("kind = \"quantile\"\nrate = 5e-4").is_err());
-        assert!(toml::from_str::<Config>("kind = \"psychic\"").is_err());
-        assert!(Config::Quantile(QuantileConfig { target_alert_rate: 0.0 }).check().is_err());
-        assert!(Config::default().check().is_ok());
+/// Builds the configured threshold of one partition for the target alert rate `q` that [`Config::target`] gave.
+pub fn build_for(config: &Config, calibration: &Calibration, q: f64) -> Box<dyn Threshold> {
+    if config.fdr != Fdr::None {
+        let beneath = Config { fdr: Fdr::None, target: Target::FalsePositive, ..config.clone() };
+        let family = build_for(&beneath, calibration, q.min(Q_UNDER_FDR));
+        return Box::new(Controlled::new(family, config.fdr, q));
+    }
+    let tail = &calibration.tail;
+    match config.kind {
+        Kind::AdaptivePot => Box::new(AdaptivePot::new(config, q, calibration)),
+        Kind::Fixed => Box::new(Fixed::new(config.z, tail.clone())),
+        Kind::Quantile if config.window == 0 => Box::new(Quantile::new(q, tail.clone())),
+        Kind::Quantile => Box::new(SlidingQuantile::new(q, config.window, tail)),
+        Kind::Spot => Box::new(Spot::new(q, tail.clone())),
+        Kind::Conformal => Box::new(Conformal::new(q, config.calibration_window, tail)),
     }
 }

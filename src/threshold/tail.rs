@@ -5,16 +5,16 @@
 //! p-value never rises with z and is never below 1e-12.
 
 /// Least p-value that is ever reported.
-const P_MIN: f64 = 1e-12;
+pub(super) const P_MIN: f64 = 1e-12;
 /// Fewest exceedances the tail is fitted to, where the calibration has as many.
-const N_EXCEEDANCES_MIN: usize = 50;
+pub(super) const N_EXCEEDANCES_MIN: usize = 50;
 /// Largest share of a calibration that counts as its tail.
-const SHARE_MAX: f64 = 0.2;
+pub(super) const SHARE_MAX: f64 = 0.2;
 /// Least shape where more may lie beyond the calibration, and where nothing does: −1 is the uniform tail of a rare mode
 /// that the first model has not learnt. At −0.4 the threshold lay so far beyond such a mode that a reading ten
 /// deviations off its relation passed.
-const SHAPE_MIN: f64 = -0.4;
-const SHAPE_MIN_ENDED: f64 = -1.0;
+pub(super) const SHAPE_MIN: f64 = -0.4;
+pub(super) const SHAPE_MIN_ENDED: f64 = -1.0;
 /// Shape the fitted one is drawn to, and how many exceedances that belief is worth: a short calibration shows too little
 /// of a heavy tail. At 0 one fit of ten alerted 30 times too often.
 const SHAPE_PRIOR: (f64, f64) = (0.2, 25.0);
@@ -54,8 +54,8 @@ impl Tail {
             return Self { sorted: z, u, zeta: 0.5, shape: 0.0, sigma: 1.0, ended };
         }
         let u = z[n - n_exceed - 1];
-        let exceedances: Vec<f64> = z[n - n_exceed..].iter().map(|z| z - u).collect();
-        let (shape, sigma) = pareto(&exceedances, if ended { SHAPE_MIN_ENDED } else { SHAPE_MIN });
+        let exceedances = z[n - n_exceed..].iter().map(|z| z - u);
+        let (shape, sigma) = pareto(exceedances, 1.0, if ended { SHAPE_MIN_ENDED } else { SHAPE_MIN });
         let zeta = n_exceed as f64 / n as f64;
         Self { sorted: z, u, zeta, shape, sigma, ended }
     }
@@ -97,7 +97,7 @@ impl Tail {
 }
 
 /// Survival function of a generalised Pareto of scale 1 at `e`.
-fn survival(e: f64, shape: f64) -> f64 {
+pub(super) fn survival(e: f64, shape: f64) -> f64 {
     if shape.abs() < 1e-9 {
         return (-e).exp();
     }
@@ -105,22 +105,26 @@ fn survival(e: f64, shape: f64) -> f64 {
 }
 
 /// Inverse of [`survival`].
-fn quantile(share: f64, shape: f64) -> f64 {
+pub(super) fn quantile(share: f64, shape: f64) -> f64 {
     if shape.abs() < 1e-9 {
         return -share.ln();
     }
     (share.powf(-shape) - 1.0) / shape
 }
 
-/// Shape and scale of ascending exceedances by probability-weighted moments.
-fn pareto(exceedances: &[f64], shape_min: f64) -> (f64, f64) {
+/// Shape and scale of ascending exceedances by probability-weighted moments; `doubt`, 0 to 1, is how far the prior is
+/// believed.
+pub(super) fn pareto(exceedances: impl ExactSizeIterator<Item = f64>, doubt: f64, shape_min: f64) -> (f64, f64) {
     let n = exceedances.len() as f64;
-    let b0 = exceedances.iter().sum::<f64>() / n;
-    let weighted = |(i, e): (usize, &f64)| e * (1.0 - (i as f64 + 0.65) / n);
-    let b1 = exceedances.iter().enumerate().map(weighted).sum::<f64>() / n;
+    let (mut b0, mut b1) = (0.0, 0.0);
+    for (i, e) in exceedances.enumerate() {
+        b0 += e;
+        b1 += e * (1.0 - (i as f64 + 0.65) / n);
+    }
+    let (b0, b1) = (b0 / n, b1 / n);
     let spread = b0 - 2.0 * b1;
     let shape = if spread <= 1e-12 { 0.0 } else { 2.0 - b0 / spread };
-    let (prior, worth) = SHAPE_PRIOR;
+    let (prior, worth) = (SHAPE_PRIOR.0, doubt * SHAPE_PRIOR.1);
     let shape = ((n * shape + worth * prior) / (n + worth)).clamp(shape_min, 0.6);
     (shape, (b0 * (1.0 - shape)).max(1e-9))
 }

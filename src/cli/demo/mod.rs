@@ -249,7 +249,7 @@ fn config(brokers: &str, models: &std::path::Path, seed: u64) -> anyhow::Result<
     // drifts within seconds: at the default rate of a round false alerts were 41 and 43 where 39 are allowed, now 15 and 22.
     raw.model.members.memory_rows = 0;
     raw.model.round_lr = 1.5e-3;
-    raw.threshold = threshold::Config::Quantile(threshold::QuantileConfig { target_alert_rate: TARGET_ALERT_RATE });
+    raw.threshold = threshold::Config::of(threshold::Kind::Quantile, TARGET_ALERT_RATE);
     raw.admin.listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     Ok(Config::check(raw)?)
 }

@@ -32,6 +32,7 @@ impl Trainer {
             Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
+                fitted.lineage.records_per_day = sample.pace.after(champion.lineage.records_per_day);
                 fitted.lineage.parent = Some(champion.version);
                 fitted.lineage.champion = Some(champion.version);
                 reason.clone_into(&mut fitted.lineage.reason);

@@ -1,6 +1,7 @@
 //! How the trainer turns the history into rows: learns the schema, reads the planned ranges, decodes, and keeps the
 //! checksums that make up the lineage.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +25,40 @@ pub(super) struct Sample {
     pub schema: Arc<Schema>,
     pub rows: Rows,
     pub chunks: Vec<Chunk>,
+    /// Pace of the stream over the rows, and how long a time they span, days.
+    pub pace: Pace,
+}
+
+/// How fast records come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Pace {
+    /// Records of all partitions; 0 where no time passes.
+    pub records_per_day: f64,
+    /// Days from the oldest to the newest row.
+    pub days: f64,
+}
+
+impl Pace {
+    /// The pace of rows with their times, milliseconds since the epoch: offsets over time, partition by partition.
+    fn of(rows: &[(i64, RecordId, usize)]) -> Self {
+        const MS_PER_DAY: f64 = 86_400_000.0;
+        let mut ends: BTreeMap<i32, [(i64, i64); 2]> = BTreeMap::new();
+        for (time_ms, id, _) in rows {
+            let at = (id.offset, *time_ms);
+            let [first, last] = ends.entry(id.partition).or_insert([at, at]);
+            (*first, *last) = ((*first).min(at), (*last).max(at));
+        }
+        ends.into_values().fold(Self::default(), |pace, [first, last]| {
+            let (records, days) = ((last.0 - first.0) as f64, (last.1 - first.1) as f64 / MS_PER_DAY);
+            let of_partition = if days > 0.0 { records / days } else { 0.0 };
+            Self { records_per_day: pace.records_per_day + of_partition, days: pace.days.max(days) }
+        })
+    }
+
+    /// The pace after a look at the newest rows, when it was `before`: a day of them replaces it, less moves it.
+    pub(super) fn after(self, before: f64) -> f64 {
+        if before > 0.0 { before + (self.records_per_day - before) * self.days.min(1.0) } else { self.records_per_day }
+    }
 }
 
 /// Why there are no rows yet, and in how many seconds there may be, if that can be told.
@@ -141,7 +176,8 @@ impl Trainer {
             let Range { partition, start, end } = *range;
             chunks.push(Chunk { partition, start, end, n_records, sha256 });
         }
-        Ok(Sample { schema: Arc::clone(schema), rows: reading.in_time_order(n_features), chunks })
+        let pace = Pace::of(&reading.rows);
+        Ok(Sample { schema: Arc::clone(schema), rows: reading.in_time_order(n_features), chunks, pace })
     }
 }
 
@@ -173,5 +209,20 @@ impl Reading {
         let values = Array2::from_shape_vec((self.rows.len(), n_features), values)
             .expect("every row has as many values as there are features");
         Rows { values, ids: self.rows.iter().map(|(_, id, _)| *id).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_adds_up_over_partitions_and_follows_slowly() {
+        let at = |hours: i64, partition, offset| (hours * 3_600_000, RecordId { partition, offset }, 0);
+        let pace = Pace::of(&[at(0, 0, 100), at(6, 0, 700), at(0, 1, 0), at(12, 1, 300)]);
+        assert_eq!(pace, Pace { records_per_day: 2400.0 + 600.0, days: 0.5 });
+        assert_eq!(pace.after(0.0), 3000.0);
+        assert_eq!(pace.after(1000.0), 2000.0);
+        assert_eq!(Pace::of(&[at(3, 0, 1)]), Pace::default());
     }
 }

@@ -1,0 +1,4 @@
+//! `strayd threshold`: replays scores through the families of thresholds.
+
+pub mod replay;
+pub mod scenarios;
