@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::Shared;
+use super::alerting::{Alerting, Outcome};
 use super::inflight::Settling;
 use super::intake::Intake;
 use super::publish::{Judged, Publisher};
@@ -75,6 +76,7 @@ pub struct Lane {
     sink: Arc<dyn Sink>,
     settling: Arc<Settling>,
     publisher: Publisher,
+    alerting: Alerting,
     judge: Option<Judge>,
     reported: Instant,
 }
@@ -89,7 +91,8 @@ impl Lane {
         settling: Arc<Settling>,
     ) -> Self {
         let publisher = Publisher::new(&shared, index, Arc::clone(&sink));
-        Self { index, shared, source, sink, settling, publisher, judge: None, reported: Instant::now() }
+        let alerting = Alerting::new(&shared);
+        Self { index, shared, source, sink, settling, publisher, alerting, judge: None, reported: Instant::now() }
     }
 
     /// Runs until the shutdown begins, then drains.
@@ -121,6 +124,8 @@ impl Lane {
 
     fn turn(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
         let step = self.read(judge)?;
+        let reached = judge.intake.reached.iter();
+        self.alerting.follow(&self.settling, reached.map(|reached| (reached.next.partition, reached.epoch)));
         if judge.intake.counts.n_consumed > 0 {
             self.score(judge)?;
             let newest = judge.intake.batch.rows().last().map_or_else(now_ms, |row| row.time_ms);
@@ -181,7 +186,7 @@ impl Lane {
         }
     }
 
-    fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
+    fn score(&mut self, judge: &mut Judge) -> Result<(), LaneError> {
         let Judge { model, thresholds, workspace, intake } = judge;
         let metrics = self.publisher.metrics();
         metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
@@ -211,19 +216,27 @@ impl Lane {
             limit = model.calibration.raw(verdict.z_at_alert);
             let ratio = raw / limit;
             metrics.ratio(ratio);
-            let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
+            let score = Score {
+                ratio,
+                raw,
+                threshold: limit,
+                z,
+                p_value: verdict.p_value,
+                severity,
+                calibrating: verdict.calibrating,
+            };
             let latents = workspace.latents_of(i);
             let judged =
                 Judged { batch: &intake.batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
             self.publisher.score(&judged, &intake.receipt)?;
-            if let Some(severity) = severity {
-                let at = Severity::ALL.iter().position(|known| *known == severity);
-                intake.counts.n_anomalies[at.expect("every severity is in the list")] += 1;
+            if verdict.anomalous || verdict.shifted || self.alerting.is_active(row.id.partition) {
+                let outcome = Outcome { verdict: &verdict, target, receipt: &intake.receipt };
                 let values = intake.batch.values();
-                let why = model.explain(values.row(i), workspace, i, self.shared.output.features_max);
-                self.publisher.anomaly(&judged, &why, &intake.receipt)?;
+                let why = || model.explain(values.row(i), workspace, i, self.shared.output.features_max);
+                self.alerting.row(&self.publisher, &judged, outcome, &mut intake.counts, why)?;
             }
         }
+        self.alerting.sweep(&self.publisher, &intake.receipt)?;
         if limit.is_finite() {
             metrics.all.threshold.set(limit);
         }
@@ -311,9 +324,10 @@ pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publis
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.threshold.target_alert_rate()));
     let (z, p_value) = (workspace.z()[0], verdict.p_value);
-    let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
+    let calibrating = verdict.calibrating;
+    let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity, calibrating };
     let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));
     let judged = Judged { batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
-    publisher.anomaly(&judged, &why, &Receipt::default())
+    publisher.anomaly(&judged, &why, None, &Receipt::default())
 }

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::incident::IncidentRef;
 use crate::record::RecordId;
 use crate::score::{FeatureReason, PatternReason};
 use crate::threshold::Severity;
@@ -46,6 +47,9 @@ pub struct Score {
     /// Only on anomalies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
+    /// Whether fewer scores were known than the target alert rate needs; there only where true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub calibrating: bool,
 }
 
 /// The model that judged.
@@ -84,6 +88,9 @@ pub struct Anomaly<'a> {
     pub patterns: &'a [PatternReason],
     /// Share of the score that the listed features leave unexplained.
     pub unexplained: f64,
+    /// The incident that it belongs to; none while too few flagged records make one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<&'a IncidentRef>,
     /// The model that judged.
     pub model: &'a ModelRef<'a>,
     /// Name of the first feature of the list.

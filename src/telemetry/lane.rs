@@ -7,6 +7,7 @@ use prometheus::local::LocalHistogram;
 use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
+use crate::alert::Withheld;
 use crate::decode::Reject;
 use crate::sink::{self, Channel};
 use crate::threshold::Severity;
@@ -37,6 +38,8 @@ pub struct BatchCounts {
     pub n_clipped: u64,
     /// Anomalies, by the position of the severity in [`Severity::ALL`].
     pub n_anomalies: [u64; Severity::ALL.len()],
+    /// Anomalies that were withheld, by the position of the reason in [`Withheld::ALL`].
+    pub n_withheld: [u64; Withheld::ALL.len()],
 }
 
 /// The metrics that one lane updates.
@@ -46,6 +49,7 @@ pub struct LaneMetrics {
     rejected: [IntCounter; Reject::REASONS.len()],
     skipped: [IntCounter; 2],
     anomalies: [IntCounter; Severity::ALL.len()],
+    withheld: [IntCounter; Withheld::ALL.len()],
     inflight: IntGauge,
     ratios: LocalHistogram,
     produced: [Option<IntCounter>; Channel::ALL.len()],
@@ -68,6 +72,7 @@ impl LaneMetrics {
             rejected: Reject::REASONS.map(|reason| all.records_rejected_total.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| all.records_skipped_total.with_label_values(&[reason])),
             anomalies: Severity::ALL.map(|severity| all.anomalies_total.with_label_values(&[severity.as_str()])),
+            withheld: Withheld::ALL.map(|reason| all.alerts_suppressed_total.with_label_values(&[reason.as_str()])),
             inflight: all.inflight_batches.with_label_values(&[&lane.to_string()]),
             ratios: all.score_ratio.local(),
             n_assigned: 0,
@@ -132,6 +137,7 @@ impl LaneMetrics {
         self.skipped[1].inc_by(counts.n_insufficient);
         self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| counter.inc_by(n));
         self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| counter.inc_by(n));
+        self.withheld.iter().zip(counts.n_withheld).for_each(|(counter, n)| counter.inc_by(n));
         for (counter, n) in self.produced.iter().zip(&self.n_produced) {
             counter.iter().for_each(|counter| counter.inc_by(n.replace(0)));
         }
@@ -144,5 +150,6 @@ fn reason_of(channel: Channel) -> &'static str {
         Channel::Anomalies => "anomalies",
         Channel::Scores => "scores",
         Channel::DeadLetters => "dead_letters",
+        Channel::Incidents => "incidents",
     }
 }

@@ -130,6 +130,8 @@ metrics! {
     score_ratio: Histogram("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
     threshold: Gauge("threshold", "Raw score at which a record is anomalous");
     anomalies_total: IntCounterVec("anomalies_total", "Anomalies published", ["severity"]);
+    incidents_open: IntGauge("incidents_open", "Incidents that are open in the partitions of this instance");
+    alerts_suppressed_total: IntCounterVec("alerts_suppressed_total", "Anomalies that were not published", ["reason"]);
 
     model_info: IntGaugeVec("model_info", "Version of the model that scores; always 1", ["version"]);
     model_age_seconds: Gauge("model_age_seconds", "Time since the training of the model that scores ended");
