@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use arc_swap::ArcSwap;
 
 pub use logs::init as init_logs;
 pub use supervise::{OnSignals, version};
@@ -58,6 +59,8 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         output: config.output.clone(),
         dead_letter: config.dead_letter.clone(),
         threshold: config.threshold.clone(),
+        incidents: config.incidents.clone(),
+        rules: Arc::new(ArcSwap::from_pointee(config.rules())),
         pipeline: config.pipeline.clone(),
         cell: Arc::new(ModelCell::default()),
         metrics,

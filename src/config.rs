@@ -6,13 +6,14 @@
 mod check;
 mod layers;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::Wish;
-use crate::{admin, decode, history, journal, kafka, pipeline, registry, sink, source, threshold, train};
+use crate::{admin, alert, decode, history, journal, kafka, pipeline, registry, sink, source, threshold, train};
 
 /// The whole configuration as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,14 @@ pub struct RawConfig {
     pub training: pipeline::trainer::Config,
     /// When a score is an anomaly.
     pub threshold: threshold::Config,
+    /// When flagged records make an incident.
+    pub incidents: alert::IncidentConfig,
+    /// Rules that withhold anomalies.
+    pub suppress: Vec<alert::Suppression>,
+    /// Times in which anomalies are expected.
+    pub maintenance: Vec<alert::Maintenance>,
+    /// Which deviations of a feature are worth an alert, by its name.
+    pub features: BTreeMap<String, alert::FeatureLimit>,
     /// Where results go.
     pub output: sink::Config,
     /// What rejected records become.
@@ -187,6 +196,22 @@ impl Config {
     pub fn check(raw: RawConfig) -> Result<Self, Problems> {
         let problems = check::problems(&raw);
         if problems.is_empty() { Ok(Self(raw)) } else { Err(Problems(problems)) }
+    }
+}
+
+impl Config {
+    /// The rules that withhold anomalies, as configured.
+    pub fn rules(&self) -> alert::Rules {
+        self.0.rules().expect("a checked configuration has right rules")
+    }
+}
+
+impl RawConfig {
+    /// The rules that withhold anomalies.
+    ///
+    /// Errors: one sentence for each that is wrong, which begins with its key path.
+    fn rules(&self) -> Result<alert::Rules, Vec<String>> {
+        alert::Rules::new(&self.suppress, &self.maintenance, &self.features)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod sae;
 pub mod score;
 pub mod threshold;
 
+pub mod alert;
 pub mod model;
 pub mod train;
 

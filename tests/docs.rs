@@ -140,12 +140,16 @@ fn records_in_the_pages_follow_their_schemas() {
         let schema: Value = serde_json::from_str(&read(&format!("docs/schema/{name}.json"))).expect("JSON");
         jsonschema::validator_for(&schema).expect("a JSON Schema")
     };
-    let (anomaly, score) = (validator("anomaly"), validator("score"));
+    let (anomaly, score, incident) = (validator("anomaly"), validator("score"), validator("incident"));
     let mut n = 0;
     for page in pages() {
         for block in blocks(&page, "json") {
             let record: Value = serde_json::from_str(&block).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
-            let schema = if record.get("features").is_some() { &anomaly } else { &score };
+            let schema = match (record.get("kind"), record.get("features")) {
+                (Some(_), _) => &incident,
+                (None, Some(_)) => &anomaly,
+                (None, None) => &score,
+            };
             assert!(schema.is_valid(&record), "{page}: {:?}", schema.iter_errors(&record).next());
             n += 1;
         }

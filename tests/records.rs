@@ -221,12 +221,17 @@ fn a_reader_who_has_had_enough_is_no_failure() {
 
 #[test]
 fn the_schemas_are_what_strayd_schema_prints() {
-    for name in ["anomaly", "score"] {
+    for name in ["anomaly", "score", "incident"] {
         let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args(["schema", name]).output().expect("it starts");
         assert_eq!(serde_json::from_slice::<Value>(&output.stdout).expect("JSON"), published(name));
         assert!(jsonschema::meta::is_valid(&published(name)), "{name}.json is a JSON Schema");
     }
-    assert_eq!(published("anomaly")["$defs"], published("score")["$defs"], "one word per concept");
+    let anomaly = published("anomaly");
+    for other in ["score", "incident"] {
+        for (name, definition) in published(other)["$defs"].as_object().expect("an object") {
+            assert_eq!(anomaly["$defs"][name], *definition, "{other}: one word per concept");
+        }
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ enum Name {
     Anomaly,
     /// A record of the scores topic
     Score,
+    /// A record of the incidents topic
+    Incident,
 }
 
 /// Prints a schema.
@@ -23,6 +25,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let schema = match options.name {
         Name::Anomaly => include_str!("../../docs/schema/anomaly.json"),
         Name::Score => include_str!("../../docs/schema/score.json"),
+        Name::Incident => include_str!("../../docs/schema/incident.json"),
     };
     print!("{schema}");
     Ok(())

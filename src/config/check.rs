@@ -48,6 +48,7 @@ impl Found {
         let outputs = [
             ("output.anomalies", Some(&output.anomalies)),
             ("output.scores", output.scores.as_ref()),
+            ("output.incidents", output.incidents.as_ref()),
             ("output.dead_letters", Some(&output.dead_letters)),
             ("journal.commands", raw.journal.commands.as_ref()),
             ("journal.feedback", raw.journal.feedback.as_ref()),
@@ -145,11 +146,17 @@ impl Found {
     }
 
     fn model(&mut self, raw: &RawConfig) {
-        for (section, checked) in [("model", raw.model.check()), ("threshold", raw.threshold.check())] {
+        let checked =
+            [("model", raw.model.check()), ("threshold", raw.threshold.check()), ("incidents", raw.incidents.check())];
+        for (section, checked) in checked {
             for problem in checked.err().into_iter().flatten() {
                 let (key, message) = problem.split_once(' ').unwrap_or((&problem, ""));
                 self.need(false, &format!("{section}.{key}"), || message.to_owned());
             }
+        }
+        for problem in raw.rules().err().into_iter().flatten() {
+            let (key, message) = problem.split_once(' ').unwrap_or((&problem, ""));
+            self.need(false, key, || message.to_owned());
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::Shared;
+use super::alerting::{Alerting, Outcome};
 use super::inflight::{Reached, Settling};
 use super::intake::Touched;
 use super::judge::Judge;
@@ -68,6 +69,7 @@ pub struct Lane {
     sink: Arc<dyn Sink>,
     settling: Arc<Settling>,
     publisher: Publisher,
+    alerting: Alerting,
     judge: Option<Judge>,
     reported: Instant,
 }
@@ -82,7 +84,8 @@ impl Lane {
         settling: Arc<Settling>,
     ) -> Self {
         let publisher = Publisher::new(&shared, index, Arc::clone(&sink));
-        Self { index, shared, source, sink, settling, publisher, judge: None, reported: Instant::now() }
+        let alerting = Alerting::new(&shared);
+        Self { index, shared, source, sink, settling, publisher, alerting, judge: None, reported: Instant::now() }
     }
 
     /// Runs until the shutdown begins, then drains.
@@ -114,6 +117,8 @@ impl Lane {
 
     fn turn(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
         let step = self.read(judge)?;
+        let touched = judge.intake.touched.iter();
+        self.alerting.follow(&self.settling, touched.map(|touched| (touched.partition, touched.epoch)));
         if !judge.intake.touched.is_empty() {
             judge.take_up(&self.shared, &self.settling);
             self.score(judge)?;
@@ -158,7 +163,7 @@ impl Lane {
         }
     }
 
-    fn score(&self, judge: &mut Judge) -> Result<(), LaneError> {
+    fn score(&mut self, judge: &mut Judge) -> Result<(), LaneError> {
         let Judge { model, partitions, workspace, intake } = judge;
         let metrics = self.publisher.metrics();
         metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
@@ -176,36 +181,37 @@ impl Lane {
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
             let partition = partitions.get_mut(&row.id.partition).expect("the batch's partitions are taken up");
-            if partition.is_silent(row.id) {
-                if !z.is_nan() {
-                    partition.judge(row.id, z, train::may_have_learnt(model, row.id));
-                }
-                continue;
-            }
+            let silent = partition.is_silent(row.id);
             if z.is_nan() {
-                intake.counts.n_insufficient += 1;
+                intake.counts.n_insufficient += u64::from(!silent);
                 continue;
             }
-            intake.counts.n_scored += 1;
-            let verdict = partition.judge(row.id, z, false).expect("what is live is judged");
+            let learnt = silent && train::may_have_learnt(model, row.id);
+            let Some(verdict) = partition.judge(row.id, z, learnt) else { continue };
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
             limit = model.calibration.raw(verdict.z_at_alert);
-            let ratio = raw / limit;
-            metrics.ratio(ratio);
-            let score = Score { ratio, raw, threshold: limit, z, p_value: verdict.p_value, severity };
+            let score = Score::new(raw, limit, z, &verdict, severity);
             let latents = workspace.latents_of(i);
             let judged =
                 Judged { batch: &intake.batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
-            self.publisher.score(&judged, &intake.receipt)?;
-            if let Some(severity) = severity {
-                intake.counts.n_alerts += 1;
-                let at = Severity::ALL.iter().position(|known| *known == severity);
-                intake.counts.n_anomalies[at.expect("every severity is in the list")] += 1;
+            if !silent {
+                intake.counts.n_scored += 1;
+                intake.counts.n_alerts += u64::from(verdict.anomalous);
+                metrics.judged(score.ratio, verdict.p_value);
+                self.publisher.score(&judged, &intake.receipt)?;
+            }
+            if verdict.anomalous || verdict.shifted || self.alerting.is_active(row.id.partition) {
+                let outcome = Outcome { verdict: &verdict, target, receipt: &intake.receipt };
                 let values = intake.batch.values();
-                let why = model.explain(values.row(i), workspace, i, self.shared.output.features_max);
-                self.publisher.anomaly(&judged, &why, &intake.receipt)?;
+                let why = || model.explain(values.row(i), workspace, i, self.shared.output.features_max);
+                if silent {
+                    self.alerting.silent(&judged, outcome, why);
+                } else {
+                    self.alerting.row(&self.publisher, &judged, outcome, &mut intake.counts, why)?;
+                }
             }
         }
+        self.alerting.sweep(&self.publisher, &intake.receipt)?;
         if limit.is_finite() {
             metrics.all.threshold.set(limit);
         }
@@ -302,10 +308,10 @@ pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publis
     let verdict = threshold.judge(workspace.z()[0]);
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
-    let (z, p_value) = (workspace.z()[0], verdict.p_value);
-    let score = Score { ratio: raw / limit, raw, threshold: limit, z, p_value, severity };
+    let z = workspace.z()[0];
+    let score = Score::new(raw, limit, z, &verdict, severity);
     let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));
     let judged = Judged { batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
-    publisher.anomaly(&judged, &why, &Receipt::default())
+    publisher.anomaly(&judged, &why, None, &Receipt::default())
 }

@@ -3,6 +3,7 @@
 //! Only this module and `app` start threads. Lanes share nothing but the model cell and the metrics; what they share
 //! is in [`Shared`].
 
+pub mod alerting;
 pub mod inflight;
 mod intake;
 mod judge;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Desk;
 use crate::model::{Model, ModelCell};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
-use crate::{decode, sink, threshold};
+use crate::{alert, decode, sink, threshold};
 
 /// How the lanes run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,10 @@ pub struct Shared {
     pub dead_letter: sink::DeadLetterConfig,
     /// When a score is an anomaly.
     pub threshold: threshold::Config,
+    /// When incidents open and close.
+    pub incidents: alert::IncidentConfig,
+    /// What is withheld; exchanged as a whole when operators change it.
+    pub rules: Arc<ArcSwap<alert::Rules>>,
     /// How the lanes run.
     pub pipeline: Config,
     /// The model that scores.

@@ -10,14 +10,16 @@ use serde_json::value::RawValue;
 
 use super::Shared;
 use super::lane::LaneError;
+use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
 use crate::model::Model;
-use crate::record::rfc3339;
+use crate::record::{RecordId, rfc3339};
 use crate::score::Explanation;
 use crate::sink::anomaly::{
     ANOMALY_TYPE, ActiveLatents, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of,
 };
+use crate::sink::incident::{INCIDENT_TYPE, IncidentEvent, IncidentRef, Share, Worst, event_id};
 use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::Raw;
 use crate::telemetry::{LaneMetrics, now_ms};
@@ -79,10 +81,16 @@ impl Publisher {
         ModelRef { version: model.version, hash: model.short_hash(), trained_at: model.trained_at() }
     }
 
-    /// Publishes an anomaly.
+    /// Publishes an anomaly, with the incident that it belongs to.
     ///
     /// Errors: it can't be handed to the producer.
-    pub fn anomaly(&self, judged: &Judged<'_>, why: &Explanation, receipt: &Receipt) -> Result<(), LaneError> {
+    pub fn anomaly(
+        &self,
+        judged: &Judged<'_>,
+        why: &Explanation,
+        incident: Option<&IncidentRef>,
+        receipt: &Receipt,
+    ) -> Result<(), LaneError> {
         let carried = judged.batch.carried(judged.row);
         let entity = carried.key.map(String::from_utf8_lossy);
         let id = id_of(&self.shared.topic, judged.row.id, &self.shared.detector);
@@ -100,25 +108,61 @@ impl Publisher {
             features: &why.features,
             patterns: &why.patterns,
             unexplained: why.unexplained,
+            incident,
             model: judged.model,
             top_feature: why.features.first().map(|feature| &*feature.name),
             top_feature_contribution: why.features.first().map(|feature| feature.contribution),
             passthrough: passthrough.and_then(|json| serde_json::from_str::<&RawValue>(json).ok()),
             summary: &why.summary(),
         };
-        let mut headers: Vec<Header<'_>> = vec![
-            ("ce_specversion", Some(b"1.0")),
-            ("ce_id", Some(id.as_bytes())),
-            ("ce_source", Some(self.source_uri.as_bytes())),
-            ("ce_type", Some(ANOMALY_TYPE.as_bytes())),
-            ("ce_time", Some(event_time.as_bytes())),
-            ("content-type", Some(b"application/json")),
-        ];
-        headers.extend(entity.as_deref().map(|entity| ("ce_subject", Some(entity.as_bytes()))));
+        let mut headers = self.cloud_event(ANOMALY_TYPE, &id, &event_time, entity.as_deref());
         headers.extend(carried.traceparent.map(|trace| ("traceparent", Some(trace))));
         let time_ms = judged.row.time_ms;
         let message =
             Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
+        self.json(message, &record, receipt)
+    }
+
+    /// Publishes a change of an incident, if these are wanted.
+    ///
+    /// Errors: it can't be handed to the producer.
+    pub fn incident(&self, event: &Event, receipt: &Receipt) -> Result<(), LaneError> {
+        if self.shared.output.incidents.is_none() {
+            return Ok(());
+        }
+        let (topic, detector) = (&*self.shared.topic, &*self.shared.detector);
+        let source = |id: RecordId| SourceRef { topic, partition: id.partition, offset: id.offset };
+        let incident = IncidentRef::new(&event.summary, topic, detector);
+        let id = event_id(&incident, event.sequence);
+        let entity = event.key.as_deref().map(String::from_utf8_lossy);
+        let [event_time, last_time, worst_time] = [event.time_ms, event.last_ms, event.worst_ms].map(rfc3339);
+        let worst_id = id_of(topic, event.worst, detector);
+        let features = event.features.iter().take(self.shared.output.features_max);
+        let record = IncidentEvent {
+            schema_version: SCHEMA_VERSION,
+            id: &id,
+            detector,
+            entity: entity.as_deref(),
+            event_time: &event_time,
+            incident: &incident,
+            sequence: event.sequence,
+            kind: event.kind,
+            cause: event.cause,
+            severity: event.severity,
+            last_time: &last_time,
+            source: source(event.summary.opened),
+            worst: Worst {
+                id: &worst_id,
+                source: source(event.worst),
+                event_time: &worst_time,
+                p_value: event.p_value,
+            },
+            features: features.map(|(name, contribution)| Share { name, contribution: *contribution }).collect(),
+            summary: &event.in_words(),
+        };
+        let headers = self.cloud_event(INCIDENT_TYPE, &id, &event_time, entity.as_deref());
+        let (key, time_ms) = (event.key.as_deref(), event.time_ms);
+        let message = Outgoing { channel: Channel::Incidents, key, value: &[], time_ms, headers: &headers };
         self.json(message, &record, receipt)
     }
 
@@ -183,6 +227,26 @@ impl Publisher {
             headers: &headers,
         };
         self.send(&message, receipt)
+    }
+
+    /// The headers of a CloudEvent (Kafka binding, binary mode).
+    fn cloud_event<'a>(
+        &'a self,
+        kind: &'a str,
+        id: &'a str,
+        time: &'a str,
+        subject: Option<&'a str>,
+    ) -> Vec<Header<'a>> {
+        let mut headers: Vec<Header<'_>> = vec![
+            ("ce_specversion", Some(b"1.0")),
+            ("ce_id", Some(id.as_bytes())),
+            ("ce_source", Some(self.source_uri.as_bytes())),
+            ("ce_type", Some(kind.as_bytes())),
+            ("ce_time", Some(time.as_bytes())),
+            ("content-type", Some(b"application/json")),
+        ];
+        headers.extend(subject.map(|subject| ("ce_subject", Some(subject.as_bytes()))));
+        headers
     }
 
     fn source_of(&self, judged: &Judged<'_>) -> SourceRef<'_> {

@@ -9,9 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::incident::IncidentRef;
 use crate::record::RecordId;
 use crate::score::{FeatureReason, PatternReason};
-use crate::threshold::Severity;
+use crate::threshold::{Severity, Verdict};
 
 /// CloudEvents type of an anomaly.
 pub const ANOMALY_TYPE: &str = "io.strayd.anomaly.v1";
@@ -46,6 +47,17 @@ pub struct Score {
     /// Only on anomalies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
+    /// Whether fewer scores were known than the target alert rate needs; there only where true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub calibrating: bool,
+}
+
+impl Score {
+    /// The score of a row whose raw score is `raw`, standardised `z`, and anomalous above `threshold`.
+    pub fn new(raw: f64, threshold: f64, z: f64, verdict: &Verdict, severity: Option<Severity>) -> Self {
+        let Verdict { p_value, calibrating, .. } = *verdict;
+        Self { ratio: raw / threshold, raw, threshold, z, p_value, severity, calibrating }
+    }
 }
 
 /// The model that judged.
@@ -84,6 +96,9 @@ pub struct Anomaly<'a> {
     pub patterns: &'a [PatternReason],
     /// Share of the score that the listed features leave unexplained.
     pub unexplained: f64,
+    /// The incident that it belongs to; none while too few flagged records make one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<&'a IncidentRef>,
     /// The model that judged.
     pub model: &'a ModelRef<'a>,
     /// Name of the first feature of the list.

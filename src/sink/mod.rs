@@ -1,10 +1,11 @@
-//! Where results go: anomalies, scores and dead letters.
+//! Where results go: anomalies, changes of incidents, scores and dead letters.
 //!
 //! Sending is asynchronous. Each message belongs to the [`Receipt`] of its batch, and the batch is settled only when
 //! every delivery of its receipt is acknowledged. A sink never drops a message and never blocks for long: when its
 //! buffer is full it says so, and the lane waits.
 
 pub mod anomaly;
+pub mod incident;
 mod kafka;
 mod memory;
 
@@ -24,6 +25,11 @@ pub use memory::{MemorySink, Sent};
 pub struct Config {
     /// Topic of the anomalies. Default `anomalies`.
     pub anomalies: String,
+    /// Anomalies a minute of event time at most, shared evenly by the lanes; what is beyond it is counted and withheld.
+    /// Default 0: no limit.
+    pub anomalies_per_minute: u32,
+    /// Topic of the changes of incidents. Default none: not written.
+    pub incidents: Option<String>,
     /// Topic of every record's score. Default none: not written.
     pub scores: Option<String>,
     /// Whether each score carries the record's active latents. Default no; it costs about 25 bytes a latent.
@@ -43,6 +49,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             anomalies: "anomalies".into(),
+            anomalies_per_minute: 0,
+            incidents: None,
             scores: None,
             score_latents: false,
             dead_letters: "dead-letters".into(),
@@ -77,11 +85,13 @@ pub enum Channel {
     Scores,
     /// Rejected records.
     DeadLetters,
+    /// Changes of incidents.
+    Incidents,
 }
 
 impl Channel {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Anomalies, Self::Scores, Self::DeadLetters];
+    pub const ALL: [Self; 4] = [Self::Anomalies, Self::Scores, Self::DeadLetters, Self::Incidents];
 }
 
 impl Config {
@@ -91,6 +101,7 @@ impl Config {
             Channel::Anomalies => Some(&self.anomalies),
             Channel::Scores => self.scores.as_deref(),
             Channel::DeadLetters => Some(&self.dead_letters),
+            Channel::Incidents => self.incidents.as_deref(),
         }
     }
 }

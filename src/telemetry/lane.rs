@@ -7,6 +7,7 @@ use prometheus::local::LocalHistogram;
 use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
+use crate::alert::Withheld;
 use crate::decode::Reject;
 use crate::sink::{self, Channel};
 use crate::threshold::Severity;
@@ -41,6 +42,8 @@ pub struct BatchCounts {
     pub n_alerts: u64,
     /// Anomalies, by the position of the severity in [`Severity::ALL`].
     pub n_anomalies: [u64; Severity::ALL.len()],
+    /// Anomalies that were withheld, by the position of the reason in [`Withheld::ALL`].
+    pub n_withheld: [u64; Withheld::ALL.len()],
 }
 
 /// The metrics that one lane updates.
@@ -50,8 +53,10 @@ pub struct LaneMetrics {
     rejected: [IntCounter; Reject::REASONS.len()],
     skipped: [IntCounter; 2],
     anomalies: [IntCounter; Severity::ALL.len()],
+    withheld: [IntCounter; Withheld::ALL.len()],
     inflight: IntGauge,
     ratios: LocalHistogram,
+    p_values: LocalHistogram,
     produced: [Option<IntCounter>; Channel::ALL.len()],
     n_produced: [Cell<u64>; Channel::ALL.len()],
     n_assigned: i64,
@@ -72,17 +77,20 @@ impl LaneMetrics {
             rejected: Reject::REASONS.map(|reason| all.records_rejected_total.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| all.records_skipped_total.with_label_values(&[reason])),
             anomalies: Severity::ALL.map(|severity| all.anomalies_total.with_label_values(&[severity.as_str()])),
+            withheld: Withheld::ALL.map(|reason| all.alerts_suppressed_total.with_label_values(&[reason.as_str()])),
             inflight: all.inflight_batches.with_label_values(&[&lane.to_string()]),
             ratios: all.score_ratio.local(),
+            p_values: all.p_value.local(),
             n_assigned: 0,
             lagging: Vec::new(),
             all,
         }
     }
 
-    /// Counts one record's ratio; handed over with the batch.
-    pub fn ratio(&self, ratio: f64) {
+    /// Counts one record's score over its threshold, and its p-value; handed over with the batch.
+    pub fn judged(&self, ratio: f64, p_value: f64) {
         self.ratios.observe(ratio);
+        self.p_values.observe(p_value);
     }
 
     /// Counts a message handed to the producer; handed over with the batch.
@@ -137,10 +145,12 @@ impl LaneMetrics {
         self.skipped[1].inc_by(counts.n_insufficient);
         self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| counter.inc_by(n));
         self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| counter.inc_by(n));
+        self.withheld.iter().zip(counts.n_withheld).for_each(|(counter, n)| counter.inc_by(n));
         for (counter, n) in self.produced.iter().zip(&self.n_produced) {
             counter.iter().for_each(|counter| counter.inc_by(n.replace(0)));
         }
         self.ratios.flush();
+        self.p_values.flush();
     }
 }
 
@@ -149,5 +159,6 @@ fn reason_of(channel: Channel) -> &'static str {
         Channel::Anomalies => "anomalies",
         Channel::Scores => "scores",
         Channel::DeadLetters => "dead_letters",
+        Channel::Incidents => "incidents",
     }
 }

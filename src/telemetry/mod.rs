@@ -102,6 +102,10 @@ const SCORING: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.00
 const TRAINING: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Rows of a batch.
 const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// p-values: powers of ten below the level that calibration is measured at, and a few above.
+const P_VALUES: &[f64] = &[1e-6, 1e-5, 1e-4, 1e-3, CALIBRATION_LEVEL, 0.05, 0.1, 0.25, 0.5, 0.75];
+/// Level at which calibration is measured: ten times the usual target, so that some thousand records say something.
+const CALIBRATION_LEVEL: f64 = 0.01;
 /// Score over threshold; 1 is where an anomaly begins.
 const RATIO: &[f64] = &[0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 5.0, 10.0, 100.0];
 
@@ -129,8 +133,12 @@ metrics! {
     score_duration_seconds: Histogram("score_duration_seconds", "Time to score a batch", [], SCORING);
     end_to_end_latency_seconds: Histogram("end_to_end_latency_seconds", "From a record's timestamp to the settling of its batch", [], LATENCY);
     score_ratio: Histogram("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
+    p_value: Histogram("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
+    calibration_error_ratio: Gauge("calibration_error_ratio", "How far the share of p-values up to 0.01 is from 0.01, over 0.01");
     threshold: Gauge("threshold", "Raw score at which a record is anomalous");
     anomalies_total: IntCounterVec("anomalies_total", "Anomalies published", ["severity"]);
+    incidents_open: IntGauge("incidents_open", "Incidents that are open in the partitions of this instance");
+    alerts_suppressed_total: IntCounterVec("alerts_suppressed_total", "Anomalies that were not published", ["reason"]);
 
     model_info: IntGaugeVec("model_info", "Version of the model that scores; always 1", ["version"]);
     model_age_seconds: Gauge("model_age_seconds", "Time since the training of the model that scores ended");
@@ -181,6 +189,17 @@ impl Metrics {
         *self.model.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, trained_at_ms));
     }
 
+    /// |share of p-values up to the level / level − 1| over the life of the process; 0 while nobody can tell.
+    fn calibration_error(&self) -> f64 {
+        const RECORDS_MIN: u64 = 1000;
+        let families = prometheus::core::Collector::collect(&self.p_value);
+        let Some(metric) = families.first().and_then(|family| family.get_metric().first()) else { return 0.0 };
+        let histogram = metric.get_histogram();
+        let level = histogram.get_bucket().iter().find(|bucket| bucket.upper_bound() == CALIBRATION_LEVEL);
+        let (n, n_low) = (histogram.get_sample_count(), level.map_or(0, |bucket| bucket.cumulative_count()));
+        if n < RECORDS_MIN { 0.0 } else { (n_low as f64 / n as f64 / CALIBRATION_LEVEL - 1.0).abs() }
+    }
+
     /// The page that Prometheus scrapes. `now_ms` is the time of the scrape, milliseconds since the epoch.
     pub fn encode(&self, now_ms: i64, health: &Health) -> String {
         for (i, lane) in health.lanes().iter().enumerate() {
@@ -192,6 +211,7 @@ impl Metrics {
         if let Some((_, trained_at_ms)) = *self.model.lock().unwrap_or_else(PoisonError::into_inner) {
             self.model_age_seconds.set((now_ms - trained_at_ms).max(0) as f64 / 1000.0);
         }
+        self.calibration_error_ratio.set(self.calibration_error());
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("writing to memory does not fail");
         String::from_utf8(page).expect("the text format is UTF-8")

@@ -16,7 +16,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LAYERS: [&[&str]; 6] = [
     &["record", "batch", "shutdown", "blas"],
     &["decode", "preprocess", "sae", "score", "threshold"],
-    &["model", "train"],
+    &["model", "train", "alert"],
     &["source", "sink", "history", "journal", "registry", "schema_registry", "kafka"],
     &["pipeline", "admin", "telemetry"],
     &["config", "app", "cli", "main"],
