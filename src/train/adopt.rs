@@ -39,6 +39,6 @@ pub fn adopt(
     let admitted = readmit(&pass.log_scores(rows), &usable, &held);
     let countable = vec![true; n_rows];
     let members = MembersConfig::default();
-    let material = Material { rows, admitted: &admitted, countable: &countable, members: &members, champion: None };
+    let material = Material { rows, admitted: &admitted, countable: &countable, members: &members, parent: None };
     Ok(calibrate(schema, pass.preprocessor, pass.autoencoder, material))
 }

@@ -34,10 +34,10 @@ pub(super) fn unit(mut logs: Vec<f64>) -> Unit {
 
 /// The units after a round: the location follows slowly and the scale stays, since a scale of some hundred rows jumps
 /// from round to round, and with it the rank of records scored by different versions (.003 and .001 AUC).
-pub(super) fn follow(champion: Option<Unit>, measured: Unit) -> Unit {
+pub(super) fn follow(parent: Option<Unit>, measured: Unit) -> Unit {
     /// Share of the way that the location goes in a round.
     const PACE: f64 = 0.3;
-    champion.map_or(measured, |before| Unit {
+    parent.map_or(measured, |before| Unit {
         location: before.location + PACE * (measured.location - before.location),
         scale: before.scale,
     })
@@ -56,10 +56,10 @@ pub(super) fn with_units(
     residual: Unit,
     scores: &MemberScores,
     newest: &[usize],
-    champion: Option<&Model>,
+    parent: Option<&Model>,
 ) -> Members {
     let usual = |raw: &[f64]| unit(newest.iter().map(|&i| Unit::log(raw[i])).collect());
-    let before = champion.and_then(|model| model.members.as_ref()).map(|members| members.units);
+    let before = parent.and_then(|model| model.members.as_ref()).map(|members| members.units);
     members.units = Units {
         residual,
         memory: follow(before.map(|units| units.memory), usual(&scores.memory)),

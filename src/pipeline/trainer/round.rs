@@ -1,15 +1,13 @@
 //! One online round, and what becomes of its model: stored first, then current, then in the lanes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::challenger::is_drift;
 use super::{Ticked, Trainer, TrainerError};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
-use crate::telemetry::now_ms;
-use crate::threshold;
-use crate::train::{self, Fitted, TrainError};
+use crate::train::{self, Round, Start, TrainError};
 
 impl Trainer {
     /// Runs one round from `champion`, for `reason`.
@@ -22,22 +20,33 @@ impl Trainer {
                 return Ok(Ticked::Failed(reason));
             }
         };
-        let seed = self.settings.trainer.seed.wrapping_add(champion.version);
-        let shutdown = self.shutdown.clone();
+        let parent = self.pending.clone();
+        let number = parent.as_ref().map_or(champion.version, |parent| parent.version);
+        let seed = self.settings.trainer.seed.wrapping_add(number);
+        let start = self.start(champion, reason);
+        let round = Round { champion, challenger: parent.as_deref(), rows: &sample.rows, start, seed };
+        let mut pace = self.pace();
         let mut admission = self.admission.clone();
-        let fitted = train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
-            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let fitted = train::refit(round, &mut admission, &self.settings.model, &mut |_| pace.after_steps());
+        if let Some(reason) = pace.aborted() {
+            self.failed();
+            return Ok(Ticked::Failed(reason));
+        }
         match fitted {
             // The operator has gone to another version meanwhile: what grew from the one that was left is not wanted.
             Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
-                fitted.lineage.parent = Some(champion.version);
-                fitted.lineage.champion = Some(champion.version);
                 reason.clone_into(&mut fitted.lineage.reason);
                 self.admission = admission;
-                self.adopt(fitted, began)
+                self.n_rounds_warm = if start == Start::Fresh { 0 } else { self.n_rounds_warm + 1 };
+                let rows = sample.rows.newest(self.settings.model.rows_max);
+                let mut evidence = self.evidence(&rows, &fitted.admitted, seed);
+                evidence.drift = is_drift(reason);
+                let report = fitted.report.clone();
+                let model = self.numbered(fitted)?;
+                self.trained(&model, &report, began);
+                self.challenge(champion, model, &evidence)
             }
             // A quiet topic: the next round has more.
             Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
@@ -48,40 +57,11 @@ impl Trainer {
         }
     }
 
-    /// Stores the model, makes it current, and swaps it in, in this order.
-    pub(super) fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
-        fitted.lineage.source = self.history.name();
-        let report = fitted.report.clone();
-        let version = self.registry.next_version()?;
-        let model = fitted.into_model(version, now_ms());
-        self.registry.store(&model)?;
-        self.registry.promote(version)?;
-        let metrics = &self.shared.metrics;
-        metrics.trainings_total.with_label_values(&["done"]).inc();
-        metrics.training_duration_seconds.observe(began.elapsed().as_secs_f64());
-        metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
-        metrics.explained_variance_ratio.set(report.explained_variance);
-        metrics.latents_dead_ratio.set(report.latents_dead_ratio);
-        let threshold = threshold::build(&self.shared.threshold, &model.calibration);
-        tracing::info!(
-            version,
-            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert())),
-            median = format!("{:.4}", model.calibration.raw(0.0)),
-            n_rows = report.n_rows,
-            n_train = report.n_train,
-            n_holdout = report.n_holdout,
-            explained_variance = format!("{:.3}", report.explained_variance),
-            seconds = format!("{:.2}", began.elapsed().as_secs_f64()),
-            "model trained"
-        );
-        self.last_round = Instant::now();
-        self.swap(Arc::new(model), "promoted");
-        Ok(Ticked::Promoted(version))
-    }
-
     /// Makes a stored model score; `result` says what it is in the metric.
     pub(super) fn swap(&mut self, model: Arc<Model>, result: &str) {
         let shared = &self.shared;
+        // What went on from the model before is of no use to this one.
+        self.pending = None;
         shared.metrics.promotions_total.with_label_values(&[result]).inc();
         shared.metrics.set_model(model.version, model.trained_at_ms);
         shared.metrics.warmup_eta_seconds.set(0.0);
