@@ -23,8 +23,6 @@ use crate::score::ranking;
 use bootstrap::mean_interval;
 use units::CommonUnits;
 
-/// Newest held-out rows that are looked at: enough for a difference of a hundredth, and a bound on the work.
-const HOLDOUT_MAX: usize = 4096;
 /// Newest rows whose quarantined ones must stay flagged. Older ones may be of a regime that has since been admitted.
 const QUARANTINE_SPAN: usize = 2048;
 /// With a larger share of quarantined rows the stream itself has changed, and what the champion says of them means
@@ -49,13 +47,16 @@ pub struct GateConfig {
     pub improvement: f64,
     /// Draws of the bootstrap; default 500.
     pub resamples: usize,
-    /// Least recall of planted anomalies, as a share of the champion's; default 0.95.
+    /// Least sensitivity to planted anomalies, as a share of the champion's; default 0.95.
     pub sensitivity: f64,
     /// Least share of confirmed and quarantined anomalies that stay flagged; default 0.9.
     pub canaries: f64,
     /// Least rank correlation with the champion's scores; below, the challenger means something else by its scores, and
     /// needs drift or a person. Default 0.5.
     pub correlation: f64,
+    /// Newest admitted held-out rows that are looked at; default 512. More of them are older, and a champion is good at
+    /// what is gone.
+    pub holdout_rows: usize,
     /// Held-out rows below which a model is settling, so that a challenger that does no harm is promoted; default 1000.
     pub settling_rows: usize,
 }
@@ -69,6 +70,7 @@ impl Default for GateConfig {
             sensitivity: 0.95,
             canaries: 0.9,
             correlation: 0.5,
+            holdout_rows: 512,
             settling_rows: 1000,
         }
     }
@@ -102,6 +104,8 @@ impl GateConfig {
 /// What a decision rests on.
 #[derive(Clone, Debug)]
 pub struct Evidence {
+    /// Admitted held-out rows that there were, those not looked at included.
+    pub n_held_out: usize,
     /// Held-out raw rows that the champion admitted, in time order, `[rows, n_features]`.
     pub holdout: Array2<f32>,
     /// Raw rows that people confirmed as anomalies, `[rows, n_features]`.
@@ -168,10 +172,10 @@ impl fmt::Display for Check {
 
 impl Evidence {
     /// Sorts a round's rows into evidence; `admitted` says of each, in the same order, whether the champion admitted it.
-    pub fn new(rows: &Rows, admitted: &[bool], target_alert_rate: f64, seed: u64) -> Self {
-        let held = (0..rows.len()).rev().filter(|&i| admitted[i] && is_holdout(rows.ids[i]));
-        let mut held: Vec<usize> = held.take(HOLDOUT_MAX).collect();
-        held.reverse();
+    pub fn new(rows: &Rows, admitted: &[bool], target_alert_rate: f64, seed: u64, config: &GateConfig) -> Self {
+        let held: Vec<usize> = (0..rows.len()).filter(|&i| admitted[i] && is_holdout(rows.ids[i])).collect();
+        let n_held_out = held.len();
+        let held = &held[n_held_out.saturating_sub(config.holdout_rows)..];
         let newest = rows.len().saturating_sub(QUARANTINE_SPAN)..rows.len();
         let n_newest = newest.len();
         let mut quarantined: Vec<usize> = newest.filter(|&i| !admitted[i]).collect();
@@ -179,7 +183,8 @@ impl Evidence {
             quarantined.clear();
         }
         Self {
-            holdout: rows.values.select(Axis(0), &held),
+            n_held_out,
+            holdout: rows.values.select(Axis(0), held),
             canaries: Array2::zeros((0, rows.values.ncols())),
             quarantine: rows.values.select(Axis(0), &quarantined),
             drift: false,
@@ -200,8 +205,6 @@ enum Purpose {
 struct Pair<'a> {
     champion: &'a Model,
     challenger: &'a Model,
-    /// The p-value at which each of them alerts: the target, or what the held-out rows can tell.
-    q: f64,
 }
 
 /// Judges `challenger` against `champion`; both must have the same schema.
@@ -223,8 +226,7 @@ pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: 
         let reason = failed(&checks);
         return decided(Outcome::Reject, reason, checks, false);
     }
-    let q = evidence.target_alert_rate.max(10.0 / n_holdout as f64).min(0.05);
-    let pair = Pair { champion, challenger, q };
+    let pair = Pair { champion, challenger };
     checks.extend(pair.sensitivity(evidence, config));
     checks.extend(pair.stays_flagged(evidence, config));
     let comparison = pair.residuals(evidence, config);
@@ -246,7 +248,7 @@ pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: 
         () if evidence.drift && comparison.improvement.challenger >= 0.0 => {
             (Outcome::Promote, "the stream drifts and it is no worse")
         }
-        () if n_holdout < config.settling_rows => (Outcome::Promote, "the model settles and it does no harm"),
+        () if evidence.n_held_out < config.settling_rows => (Outcome::Promote, "the model settles and it does no harm"),
         () => (Outcome::Keep, "it is no better"),
     };
     decided(outcome, reason.to_owned(), checks, semantic_change)
@@ -348,7 +350,10 @@ impl Pair<'_> {
         }
     }
 
-    /// Condition 3: recall of planted anomalies, each model at its own alert level.
+    /// Condition 3: how well planted anomalies are told from the held-out rows: 2·AUC − 1, so that 0 is by chance.
+    ///
+    /// Recall at an alert level would favour the champion, which chose the held-out rows: it finds none of them
+    /// remarkable. A rank over all of them hardly feels that their last few hundredths are cut off.
     fn sensitivity(&self, evidence: &Evidence, config: &GateConfig) -> [Check; 2] {
         let holdout = evidence.holdout.view();
         let n = holdout.nrows().max(CORRUPTED_MIN);
@@ -361,26 +366,27 @@ impl Pair<'_> {
             .collect();
         let swapped = corrupt::swapped(holdout, n, &mut rng);
         let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
+        let [before, after] = [self.champion, self.challenger].map(|model| z_scores(model, holdout));
         let check = |name: &str, rows: &Array2<f32>| {
-            let (champion, challenger) =
-                (share(&self.flags(self.champion, rows)), share(&self.flags(self.challenger, rows)));
-            let limit = config.sensitivity * champion;
+            let champion = separation(&before, &z_scores(self.champion, rows.view()));
+            let challenger = separation(&after, &z_scores(self.challenger, rows.view()));
+            let limit = config.sensitivity * champion.max(0.0);
             Check { name: name.to_owned(), champion, challenger, limit, passed: challenger >= limit }
         };
-        [check("recall of swapped values", &swapped), check("recall of shifted values", &shifted)]
+        [check("sensitivity to swapped values", &swapped), check("sensitivity to shifted values", &shifted)]
     }
 
     /// Condition 4: of what the champion flags among confirmed and grossly anomalous rows, what the challenger flags.
     fn stays_flagged(&self, evidence: &Evidence, config: &GateConfig) -> [Check; 2] {
         let check = |name: &str, rows: &Array2<f32>, wanted: &[bool]| {
-            let flagged = self.flags(self.challenger, rows);
+            let flagged = below(self.challenger, rows, evidence.target_alert_rate);
             let of_wanted: Vec<bool> =
                 flagged.into_iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(flagged, _)| flagged).collect();
             let stays = if of_wanted.is_empty() { 1.0 } else { share(&of_wanted) };
             let limit = config.canaries;
             Check { name: name.to_owned(), champion: 1.0, challenger: stays, limit, passed: stays >= limit }
         };
-        let canaries = self.flags(self.champion, &evidence.canaries);
+        let canaries = below(self.champion, &evidence.canaries, evidence.target_alert_rate);
         let gross = below(self.champion, &evidence.quarantine, evidence.target_alert_rate / 10.0);
         [
             check("share of canaries that stay flagged", &evidence.canaries, &canaries),
@@ -398,9 +404,13 @@ impl Pair<'_> {
         Check { name: "rank correlation".to_owned(), champion: 1.0, challenger: correlation, limit, passed }
     }
 
-    fn flags(&self, model: &Model, rows: &Array2<f32>) -> Vec<bool> {
-        below(model, rows, self.q)
-    }
+}
+
+/// 2·AUC − 1 of `planted` over `ordinary` scores; NaN are left out.
+fn separation(ordinary: &[f64], planted: &[f64]) -> f64 {
+    let both = || ordinary.iter().map(|z| (*z, false)).chain(planted.iter().map(|z| (*z, true)));
+    let (scores, labels): (Vec<f64>, Vec<bool>) = both().filter(|(z, _)| !z.is_nan()).unzip();
+    2.0 * ranking::auc_roc(&scores, &labels).unwrap_or(0.5) - 1.0
 }
 
 /// Whether each row's p-value under `model` is at most `p`.

@@ -35,7 +35,7 @@ pub use fit::fit;
 pub use gate::{Check, Decision, Evidence, GateConfig, Outcome, judge};
 pub use holdout::is_holdout;
 pub use rescale::rescale;
-pub use round::{Round, Start, refit};
+pub use round::{Round, Start, refit, refresh};
 pub use schedule::Schedule;
 
 use crate::model::{AdmissionScale, Lineage, Model, artifact};

@@ -130,6 +130,28 @@ pub fn refit(
     Ok(fitted)
 }
 
+/// Measures everything anew that standardises the champion's scores, and fills its memory with the newest `admitted` of
+/// `rows`; the weights stay.
+///
+/// A champion that is kept for many rounds must follow the stream in this: else it admits ever less of it, and no
+/// challenger can be trained or judged on what the stream has become.
+pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], config: &Config) -> Fitted {
+    let countable = episodes::countable(champion, rows);
+    let material =
+        Material { rows, admitted, countable: &countable, members: &config.members, parent: Some(champion) };
+    let (preprocessor, autoencoder) = (champion.preprocessor.clone(), champion.autoencoder.clone());
+    let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, material);
+    fitted.inherit(champion);
+    let (report, lineage) = (&champion.lineage.report, &champion.lineage);
+    fitted.report.loss = report["loss"].as_f64().unwrap_or(f64::NAN);
+    fitted.lineage.seed = lineage.seed;
+    fitted.lineage.parent = Some(champion.version);
+    fitted.lineage.champion = Some(champion.version);
+    fitted.lineage.n_rows_train = lineage.n_rows_train;
+    fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
+    fitted
+}
+
 /// Trains the parent's weights on, under a new scaler where a scale has moved.
 fn go_on(round: &Round<'_>, train: &[usize], config: &Config, progress: OnProgress<'_>) -> Result<Trained, TrainError> {
     let parent = round.parent();

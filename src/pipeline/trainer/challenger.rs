@@ -127,7 +127,8 @@ impl Trainer {
 
     /// What the newest rows say, for a judgement.
     pub(super) fn evidence(&self, rows: &Rows, admitted: &[bool], seed: u64) -> Evidence {
-        Evidence::new(rows, admitted, self.shared.threshold.target_alert_rate(), seed)
+        let gate = &self.settings.trainer.gate;
+        Evidence::new(rows, admitted, self.shared.threshold.target_alert_rate(), seed, gate)
     }
 
     /// Stores the first model, makes it current, and swaps it in, in this order.
