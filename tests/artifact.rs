@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use strayd::model::{ArtifactError, Model, Workspace, artifact};
 use strayd::preprocess::Schema;
 use strayd::record::{RecordId, Value};
-use strayd::train::{Admission, Config, Rows, fit, refit};
+use strayd::train::{Admission, Config, Round, Rows, fit, refit};
 
 /// Rows of six features that follow two hidden causes, with a missing value now and then.
 fn rows(n_rows: usize) -> Rows {
@@ -73,7 +73,9 @@ fn equal_rows_configuration_and_seed_give_equal_bytes() {
         let config = Config::default();
         let mut admission = Admission::after(&rows, &[]);
         let go_on = &mut |_| ControlFlow::Continue(());
-        artifact::encode(&refit(champion, &rows, &mut admission, &config, 3, go_on).unwrap().into_model(8, 0))
+        artifact::encode(
+            &refit(Round::warm(champion, &rows, 3), &mut admission, &config, go_on).unwrap().into_model(8, 0),
+        )
     };
     assert_eq!(round(&first), round(&second));
 }

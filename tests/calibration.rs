@@ -17,7 +17,7 @@ use strayd::model::{Model, Workspace};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
 use strayd::threshold::{Config as ThresholdConfig, Kind, build};
-use strayd::train::{Admission, Config, Rows, fit, refit};
+use strayd::train::{Admission, Config, Round, Rows, fit, refit};
 
 const D: usize = 12;
 
@@ -96,7 +96,7 @@ fn online_rounds_keep_the_alert_rate() {
         for to in (2500..=5000).step_by(500) {
             let rows = as_rows(all.slice(s![..to, ..]).to_owned());
             let go_on = &mut |_| ControlFlow::Continue(());
-            let fitted = refit(&model, &rows, &mut admission, &Config::default(), seed, go_on).unwrap();
+            let fitted = refit(Round::warm(&model, &rows, seed), &mut admission, &Config::default(), go_on).unwrap();
             model = fitted.into_model(model.version + 1, 0);
         }
         let rate = alert_rate(&model, &fresh, 1e-3);

@@ -16,7 +16,7 @@ use strayd::model::{Model, Workspace, artifact};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
 use strayd::sae::{self, Activation, DecoderNorm, Kind, L0Form, Loss, Objective};
-use strayd::train::{Admission, Config, Rows, TrainError, fit, refit};
+use strayd::train::{Admission, Config, Round, Rows, TrainError, fit, refit};
 
 /// Rows that follow one hidden cause, with values missing, and as many gross ones as `gross` says.
 fn rows(n_rows: usize, n_features: usize, gross: f64, seed: u64) -> Rows {
@@ -73,7 +73,9 @@ fn every_form_comes_back_from_its_files_bit_for_bit_and_goes_on() {
             assert_eq!(scores(&back, &rows), scores(&model, &rows), "{kind:?}");
             assert_eq!(artifact::hash(&back), model.hash);
             let mut admission = Admission::after(&rows, &[]);
-            let round = refit(&back, &rows, &mut admission, &config, 3, &mut |_| ControlFlow::Continue(())).unwrap();
+            let round =
+                refit(Round::warm(&back, &rows, 3), &mut admission, &config, &mut |_| ControlFlow::Continue(()))
+                    .unwrap();
             assert_eq!(round.autoencoder.kind, kind);
             match kind {
                 Kind::Dense => dense = round.report.latents_active_mean,

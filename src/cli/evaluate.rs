@@ -169,7 +169,7 @@ fn replay(task: Task<'_>, on_batch: OnBatch<'_>) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     match local.train()? {
         Ticked::Promoted(_) => outcome.models_promoted += 1,
-        Ticked::Nothing | Ticked::RolledBack(_) => {}
+        Ticked::Nothing | Ticked::Stayed(_) | Ticked::RolledBack(_) => {}
         Ticked::Waiting(reason) | Ticked::Failed(reason) => bail!("no model could be trained: {reason}"),
     }
     outcome.training += began.elapsed();

@@ -62,11 +62,14 @@ impl Local {
         let head = Head::default();
         head.advance_to(history.len() as i64);
         let table = TableHistory::new(name, Arc::new(ordered), head.clone());
+        let mut settings = app::settings(&config);
+        // There is no lane beside it to leave the core to.
+        settings.trainer.cpu_share = 1.0;
         let trainer = Trainer::new(
             shared.clone(),
             Box::new(table),
             Box::new(MemoryRegistry::default()),
-            app::settings(&config),
+            settings,
             Shutdown::default(),
         );
         Ok(Self { shared, lane, trainer, sink, head, n_reached: history.len() })

@@ -1,5 +1,6 @@
-//! `strayd models`: what the registry holds, what a model has learnt, and going back.
+//! `strayd models`: what the registry holds, what a model has learnt, and which one scores.
 
+mod change;
 mod label;
 mod map;
 mod picture;
@@ -10,7 +11,7 @@ mod tsne;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::ConfigOptions;
@@ -26,7 +27,7 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Lists the versions; * marks the one that scores
+    /// Lists the versions; * marks the one that scores, ! a pinned one
     List(Common),
     /// Shows one version: its features, calibration, lineage, and with --latents what it has learnt
     Show(show::Options),
@@ -34,9 +35,33 @@ enum Action {
     Label(label::Options),
     /// Draws one: the course of its training, its scores with the threshold, and a map of its latents
     Plot(plot::Options),
+    /// Makes a version current, whatever the gate thought of it; a running daemon swaps it in within a second
+    Promote {
+        /// Version to promote
+        version: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Pins a version: nothing is promoted or rolled back automatically until `unpin`
+    Pin {
+        /// Version to pin; it becomes current, too [default: the current one]
+        version: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Lets challengers take the champion's place again
+    Unpin(Common),
+    /// Hands a model that was trained elsewhere to the running daemon, which judges it as any challenger
+    Submit {
+        /// The model's directory, as `strayd train` wrote it
+        #[arg(value_name = "DIR")]
+        model: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Makes an older version current; a running daemon swaps it in within a second
     Rollback {
-        /// Version to go back to [default: the one before the current one]
+        /// Version to go back to [default: the one that was current before]
         #[arg(long)]
         to: Option<u64>,
         #[command(flatten)]
@@ -101,7 +126,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Action::Show(options) => show::run(options),
         Action::Label(options) => label::run(options),
         Action::Plot(options) => plot::run(options),
-        Action::Rollback { to, common } => rollback(*to, common),
+        Action::Promote { version, common } => change::promote(*version, common),
+        Action::Pin { version, common } => change::pin(*version, common),
+        Action::Unpin(common) => change::unpin(common),
+        Action::Submit { model, common } => change::submit(model, common),
+        Action::Rollback { to, common } => change::rollback(*to, common),
     }
 }
 
@@ -116,41 +145,33 @@ fn list(common: &Common) -> anyhow::Result<()> {
         writeln!(out, "no model yet; the daemon trains the first one when it starts")?;
         return Ok(());
     }
-    writeln!(out, "  {:>7}  {:<24}  {:<12}  {:>8}  {:>6}  reason", "version", "trained", "hash", "rows", "parent")?;
-    for Entry { version, current, model } in &entries {
-        let mark = if *current { '*' } else { ' ' };
+    let titles = ("version", "trained", "hash", "rows", "parent", "decision");
+    writeln!(
+        out,
+        "  {:>7}  {:<24}  {:<12}  {:>8}  {:>6}  {:<8}  reason",
+        titles.0, titles.1, titles.2, titles.3, titles.4, titles.5
+    )?;
+    for Entry { version, current, pinned, model, .. } in &entries {
+        let mark = match (current, pinned) {
+            (_, true) => '!',
+            (true, false) => '*',
+            (false, false) => ' ',
+        };
         match model {
             Ok(model) => {
                 let parent = model.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
                 writeln!(
                     out,
-                    "{mark} {version:>7}  {:<24}  {:<12}  {:>8}  {parent:>6}  {}",
-                    model.trained_at, model.hash, model.n_rows_train, model.reason
+                    "{mark} {version:>7}  {:<24}  {:<12}  {:>8}  {parent:>6}  {:<8}  {}",
+                    model.trained_at,
+                    model.hash,
+                    model.n_rows_train,
+                    model.decision.as_deref().unwrap_or("-"),
+                    model.reason
                 )?;
             }
             Err(refused) => writeln!(out, "{mark} {version:>7}  refused: {refused}")?,
         }
-    }
-    Ok(())
-}
-
-fn rollback(to: Option<u64>, common: &Common) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut registry = common.registry()?;
-    let current = registry.current().unwrap_or_default();
-    let versions: Vec<u64> = registry.list()?.iter().map(|entry| entry.version).collect();
-    let before = || versions.iter().copied().rfind(|&version| Some(version) < current);
-    let to = to.or_else(before).context("there is no older version to go back to")?;
-    if current == Some(to) {
-        bail!("version {to} is the current one already");
-    }
-    // What is refused must not become current.
-    registry.load(to)?;
-    registry.promote(to)?;
-    if common.json {
-        writeln!(out, "{}", serde_json::json!({"from": current, "to": to}))?;
-    } else {
-        writeln!(out, "version {to} is current now (before: {})", or_none(current))?;
     }
     Ok(())
 }

@@ -146,9 +146,13 @@ impl Found {
     }
 
     fn model(&mut self, raw: &RawConfig) {
-        let checked =
-            [("model", raw.model.check()), ("threshold", raw.threshold.check()), ("incidents", raw.incidents.check())];
-        for (section, checked) in checked {
+        let sections = [
+            ("model", raw.model.check()),
+            ("training", raw.training.check()),
+            ("threshold", raw.threshold.check()),
+            ("incidents", raw.incidents.check()),
+        ];
+        for (section, checked) in sections {
             for problem in checked.err().into_iter().flatten() {
                 let (key, message) = problem.split_once(' ').unwrap_or((&problem, ""));
                 self.need(false, &format!("{section}.{key}"), || message.to_owned());

@@ -129,6 +129,13 @@ impl Model {
         workspace.z.extend(workspace.raw.iter().map(|raw| self.calibration.z(*raw)));
     }
 
+    /// How many of the raw rows `[rows, n_features]` have a p-value of at most `p` under the model's calibration.
+    pub fn flagged(&self, raw: ArrayView2<'_, f32>, p: f64) -> usize {
+        let mut workspace = Workspace::new();
+        self.score(raw, &mut workspace);
+        workspace.z().iter().filter(|z| self.calibration.tail.p_value(**z) <= p).count()
+    }
+
     /// What the model expects of row `row` of the batch that `workspace` holds: its reconstruction as people read it,
     /// `[n_features]`.
     ///

@@ -125,6 +125,9 @@ pub struct Lineage {
     pub report: serde_json::Value,
     /// Its loss by steps, part by part.
     pub curves: Vec<Curve>,
+    /// How it was judged against the champion, with every number; null where it was not.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub decision: serde_json::Value,
 }
 
 #[cfg(test)]

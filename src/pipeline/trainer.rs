@@ -4,12 +4,15 @@
 //! that no lane ever scores with one that a restart would not find. [`Trainer::tick`] does one thing and returns:
 //! `run` calls it on its own thread, `eval` between two batches.
 
+mod challenger;
 mod feedback;
+mod pace;
 mod round;
 mod sample;
 mod warm;
 mod watch;
 
+pub use challenger::Mode;
 pub use feedback::Heard;
 
 use std::ops::ControlFlow;
@@ -27,7 +30,7 @@ use crate::registry::{Labels, Registry, RegistryError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::Phase;
 use crate::train::watch::WatchConfig;
-use crate::train::{self, Admission, Progress, Schedule};
+use crate::train::{self, Admission, GateConfig, Progress, Schedule};
 
 /// How often the trainer looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -37,7 +40,7 @@ const WAIT: Duration = Duration::from_secs(1);
 const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// When models are trained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether models are trained after the first one. Default true.
@@ -52,6 +55,15 @@ pub struct Config {
     pub watch: WatchConfig,
     /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
     pub seed: u64,
+    /// What is done with a challenger that the gate lets through. Default auto: it is promoted.
+    pub mode: Mode,
+    /// Share of one core that a round takes, above 0 to 1. Default 0.5.
+    pub cpu_share: f64,
+    /// 99th percentile of the time to score a batch above which a round is given up; default none.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub latency_max: Option<Duration>,
+    /// What a challenger must show.
+    pub gate: GateConfig,
 }
 
 impl Default for Config {
@@ -62,7 +74,27 @@ impl Default for Config {
             retrain_gap: Duration::from_secs(10),
             watch: WatchConfig::default(),
             seed: 0,
+            mode: Mode::default(),
+            cpu_share: 0.5,
+            latency_max: None,
+            gate: GateConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// One sentence for each key that is out of range.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let of_gate = self.gate.check().err().unwrap_or_default();
+        let mut problems: Vec<String> = of_gate.into_iter().map(|problem| format!("gate.{problem}")).collect();
+        let share = self.cpu_share;
+        if !(share > 0.0 && share <= 1.0) {
+            problems.push(format!("cpu_share is {share}, it must be above 0 and at most 1"));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
@@ -114,6 +146,8 @@ pub enum Ticked {
     Promoted(u64),
     /// The model that scored is condemned; this older version scores again.
     RolledBack(u64),
+    /// This version was trained and judged; the one before goes on scoring.
+    Stayed(u64),
     /// A round failed, for this reason; the model stays.
     Failed(String),
 }
@@ -136,6 +170,10 @@ pub struct Trainer {
     n_rollbacks: u32,
     /// Why nothing is promoted any more.
     stopped: Option<String>,
+    /// The challenger that neither won nor did harm: the next round goes on from it.
+    pending: Option<Arc<Model>>,
+    /// Rounds since one last started afresh.
+    n_rounds_warm: u64,
     /// The labels of the model that scores, or why they can't be read.
     labels: Result<Labels, String>,
 }
@@ -165,6 +203,8 @@ impl Trainer {
             heard: None,
             n_rollbacks: 0,
             stopped: None,
+            pending: None,
+            n_rounds_warm: 0,
             labels: Ok(Labels::new()),
         }
     }
@@ -180,6 +220,7 @@ impl Trainer {
     ///
     /// Errors: a [`TrainerError`].
     pub fn run(mut self) -> Result<(), TrainerError> {
+        be_nice();
         let mut pause = Duration::ZERO;
         while !self.shutdown.sleep(pause) {
             pause = match self.tick()? {
@@ -189,7 +230,7 @@ impl Trainer {
                 }
                 // Each look reads what history there is: once a second is soon enough.
                 Ticked::Waiting(_) => WAIT,
-                Ticked::Nothing | Ticked::Promoted(_) | Ticked::RolledBack(_) => TICK,
+                Ticked::Nothing | Ticked::Promoted(_) | Ticked::Stayed(_) | Ticked::RolledBack(_) => TICK,
             };
         }
         Ok(())
@@ -213,6 +254,9 @@ impl Trainer {
         self.n_seen = n_scored;
         self.listen(&champion);
         if let Some(ticked) = self.look_after(&champion)? {
+            return Ok(ticked);
+        }
+        if let Some(ticked) = self.candidate(&champion)? {
             return Ok(ticked);
         }
         let trainer = &self.settings.trainer;
@@ -335,7 +379,7 @@ impl Trainer {
                 // Labels of models that are gone must not fall on new latents.
                 fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
-                self.adopt(fitted, None, began)
+                self.adopt(fitted, began)
             }
             Err(error) => {
                 self.failed();
@@ -353,6 +397,15 @@ impl Trainer {
         }
         self.shared.metrics.warmup_eta_seconds.set(eta_seconds.unwrap_or(-1.0));
         self.shared.health.enter(phase);
+    }
+}
+
+/// Lets the lanes go first where cores are short; without permission training is merely less polite.
+fn be_nice() {
+    const NICENESS: i32 = 10;
+    // On Linux a priority without a process is that of the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the trainer can't lower its priority");
     }
 }
 

@@ -3,16 +3,16 @@
 use super::{Entry, Registry, RegistryError};
 use crate::model::Model;
 
-/// Keeps the latest model.
+/// Keeps the latest model and the current one.
 #[derive(Debug, Default)]
 pub struct MemoryRegistry {
     latest: Option<Model>,
-    current: Option<u64>,
+    current: Option<Model>,
 }
 
 impl Registry for MemoryRegistry {
     fn current(&self) -> Result<Option<u64>, RegistryError> {
-        Ok(self.current)
+        Ok(self.current.as_ref().map(|model| model.version))
     }
 
     fn list(&self) -> Result<Vec<Entry>, RegistryError> {
@@ -20,8 +20,8 @@ impl Registry for MemoryRegistry {
     }
 
     fn load(&self, version: u64) -> Result<Model, RegistryError> {
-        let found = self.latest.as_ref().filter(|model| model.version == version).cloned();
-        found.ok_or_else(|| RegistryError::Unknown { version, path: "memory".into() })
+        let found = [&self.latest, &self.current].into_iter().flatten().find(|model| model.version == version);
+        found.cloned().ok_or_else(|| RegistryError::Unknown { version, path: "memory".into() })
     }
 
     fn next_version(&self) -> Result<u64, RegistryError> {
@@ -34,7 +34,7 @@ impl Registry for MemoryRegistry {
     }
 
     fn promote(&mut self, version: u64) -> Result<(), RegistryError> {
-        self.current = Some(version);
+        self.current = Some(self.load(version)?);
         Ok(())
     }
 }

@@ -43,6 +43,10 @@ pub struct Entry {
     pub version: u64,
     /// Whether it is the one that scores.
     pub current: bool,
+    /// Whether it ever was.
+    pub promoted: bool,
+    /// Whether it is pinned.
+    pub pinned: bool,
     /// Its model, or why it is refused.
     #[serde(serialize_with = "text_of_error", flatten)]
     pub model: Result<Summary, String>,
@@ -63,6 +67,8 @@ pub struct Summary {
     pub parent: Option<u64>,
     /// Why it was trained.
     pub reason: String,
+    /// What the gate's judgement of it ended with; `None` where it was not judged.
+    pub decision: Option<String>,
 }
 
 fn text_of_error<S: serde::Serializer>(model: &Result<Summary, String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -167,4 +173,26 @@ pub trait Registry: Send {
     ///
     /// Errors: see [`RegistryError`].
     fn promote(&mut self, version: u64) -> Result<(), RegistryError>;
+
+    /// Forgets the oldest of those beyond what is kept: of the promoted ones and, apart from them, of the others. The
+    /// current version, its parent and a pinned one always stay.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn forget(&mut self) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    /// The version that a person has pinned: while there is one, nothing is promoted or rolled back automatically.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn pinned(&self) -> Result<Option<u64>, RegistryError> {
+        Ok(None)
+    }
+
+    /// Takes the oldest model that was submitted as a challenger, if there is one; it is not taken again.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn take_candidate(&mut self) -> Result<Option<Model>, RegistryError> {
+        Ok(None)
+    }
 }

@@ -96,6 +96,11 @@ struct Args {
 /// Seconds from a tenth of a millisecond to ten minutes: one batch takes the least, a backlog the most.
 const LATENCY: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
+/// What may become of an opinion, as in the metric's label.
+const FEEDBACK_RESULTS: [&str; 6] = ["applied", "malformed", "unknown_id", "unusable", "gone", "unreachable"];
+/// What may become of a model, as in the metric's label.
+const PROMOTION_RESULTS: [&str; 10] =
+    ["promoted", "restored", "switched", "rolled_back", "kept", "rejected", "shadowed", "waiting", "pinned", "stopped"];
 /// Seconds for one batch of at most a few hundred rows.
 const SCORING: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1];
 /// Seconds for a training.
@@ -175,7 +180,10 @@ impl Metrics {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
         }
-        for result in ["promoted", "restored", "switched", "rolled_back"] {
+        for result in FEEDBACK_RESULTS {
+            self.feedback_total.with_label_values(&[result]);
+        }
+        for result in PROMOTION_RESULTS {
             self.promotions_total.with_label_values(&[result]);
         }
         self

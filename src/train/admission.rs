@@ -66,7 +66,7 @@ impl Admission {
 
     /// Decides for each of `rows`, in time order, with the champion's scores; only rows not seen before move the
     /// threshold.
-    pub(super) fn decide(&mut self, champion: &Model, rows: &Rows, config: &Config) -> Vec<bool> {
+    pub fn decide(&mut self, champion: &Model, rows: &Rows, config: &Config) -> Vec<bool> {
         let scale = &champion.admission;
         let mut threshold = self.threshold.unwrap_or(scale.z95);
         let mut workspace = Workspace::new();

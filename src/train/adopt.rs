@@ -39,6 +39,7 @@ pub fn adopt(
     let admitted = readmit(&pass.log_scores(rows), &usable, &held);
     let countable = vec![true; n_rows];
     let members = MembersConfig::default();
-    let material = Material { rows, admitted: &admitted, countable: &countable, members: &members, champion: None };
+    let (told, members) = (vec![false; n_rows], &members);
+    let material = Material { rows, admitted: &admitted, countable: &countable, told: &told, members, parent: None };
     Ok(calibrate(schema, pass.preprocessor, pass.autoencoder, material))
 }

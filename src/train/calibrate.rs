@@ -50,10 +50,12 @@ pub(super) struct Material<'a> {
     pub admitted: &'a [bool],
     /// Which of them may set the threshold, `[rows]`.
     pub countable: &'a [bool],
+    /// Which of them people have called ordinary, `[rows]`: they are remembered whatever their age.
+    pub told: &'a [bool],
     /// The members beside the autoencoder.
     pub members: &'a MembersConfig,
-    /// The model that this one carries on, whose units it keeps.
-    pub champion: Option<&'a Model>,
+    /// The model that this one carries on, whose units it keeps; none where weights or scaler are new.
+    pub parent: Option<&'a Model>,
 }
 
 /// Calibrates new weights on the held-out ones of the rows.
@@ -63,7 +65,7 @@ pub(super) fn calibrate(
     autoencoder: Autoencoder<f32>,
     material: Material<'_>,
 ) -> Fitted {
-    let Material { rows, admitted, countable, champion, .. } = material;
+    let Material { rows, admitted, countable, parent, .. } = material;
     let held = held_out(rows, admitted);
     let standardised = Standardised::new(&preprocessor, rows.values.select(Axis(0), &held).view());
     let mut forward = Forward::default();
@@ -74,12 +76,12 @@ pub(super) fn calibrate(
 
     let ordinary: Vec<usize> = (0..held.len()).filter(|&i| admitted[held[i]] && raw[i].is_finite()).collect();
     let newest = &ordinary[ordinary.len().saturating_sub(RING)..];
-    let before = champion.map(|model| (model.calibration.location, model.calibration.scale));
+    let before = parent.map(|model| (model.calibration.location, model.calibration.scale));
     let measured = unit(newest.iter().map(|&i| Calibration::log(raw[i])).collect());
     let residual = follow(before.map(|(location, scale)| Unit { location, scale }), measured);
     let members = remember(&preprocessor, material).map(|members| {
         let scores = measure(&members, &standardised, weights);
-        let members = with_units(members, residual, &scores, newest, champion);
+        let members = with_units(members, residual, &scores, newest, parent);
         members.combine(&scores, &mut raw);
         members
     });
@@ -125,6 +127,7 @@ pub(super) fn calibrate(
         autoencoder,
         report,
         rejected: rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect(),
+        admitted: admitted.to_vec(),
     }
 }
 

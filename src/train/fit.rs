@@ -74,9 +74,15 @@ pub fn fit(
     }
 
     let n_train = (0..n_rows).filter(|&i| admitted[i] && !held[i]).count();
-    let countable = vec![true; n_rows];
-    let material =
-        Material { rows, admitted: &admitted, countable: &countable, members: &config.members, champion: None };
+    let (countable, told) = (vec![true; n_rows], vec![false; n_rows]);
+    let material = Material {
+        rows,
+        admitted: &admitted,
+        countable: &countable,
+        told: &told,
+        members: &config.members,
+        parent: None,
+    };
     let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, material);
     fitted.report.n_train = n_train;
     fitted.report.n_steps = steps_total;
@@ -87,6 +93,29 @@ pub fn fit(
     fitted.lineage.learnt = Span::around((0..n_rows).filter(|&i| admitted[i] && !held[i]).map(|i| rows.ids[i]));
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
+}
+
+/// Trains weights afresh, with a scaler of their own, on those of `rows` that a champion `admitted`; then on, as at the
+/// end of a first fit.
+pub(super) fn afresh(
+    schema: &Schema,
+    rows: &Rows,
+    admitted: &[bool],
+    config: &Config,
+    seed: u64,
+    progress: OnProgress<'_>,
+) -> Result<Pass, TrainError> {
+    let (usable, n_rows) = (usable(rows.values.view()), rows.len());
+    let held: Vec<bool> = rows.ids.iter().map(|id| is_holdout(*id)).collect();
+    let of_shares: Vec<usize> = (0..n_rows).filter(|&i| usable[i] && !held[i]).collect();
+    let all = rows.values.select(Axis(0), &of_shares);
+    let kept: Vec<bool> = admitted.iter().zip(usable).map(|(admitted, usable)| *admitted && usable).collect();
+    let steps = config.steps_for(n_rows);
+    let settle = (steps / 4).max(1);
+    let steps_total = steps + settle;
+    let mut course = Course { schema, all, rows, held: &held, config, seed, steps_done: 0, steps_total, progress };
+    let fresh = course.pass(Stage::Fresh, steps, &kept, None)?;
+    course.pass(Stage::Settle, settle, &kept, Some(fresh))
 }
 
 /// Scaler and weights after one pass.

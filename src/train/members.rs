@@ -15,9 +15,10 @@ use crate::threshold::median_and_mad;
 /// The memory of the newest admitted rows that are not held out; none where the configuration or the rows are too few.
 pub(super) fn remember(preprocessor: &Preprocessor, material: Material<'_>) -> Option<Members> {
     const ROWS_MIN: usize = 16;
-    let Material { rows, admitted, members, .. } = material;
-    let learnt = (0..rows.len()).rev().filter(|&i| admitted[i] && !is_holdout(rows.ids[i]));
-    let newest: Vec<usize> = learnt.take(members.memory_rows).collect();
+    let Material { rows, admitted, told, members, .. } = material;
+    let told_ordinary = (0..rows.len()).rev().filter(|&i| told[i]).take(members.memory_rows / 2);
+    let learnt = (0..rows.len()).rev().filter(|&i| admitted[i] && !told[i] && !is_holdout(rows.ids[i]));
+    let newest: Vec<usize> = told_ordinary.chain(learnt).take(members.memory_rows).collect();
     (newest.len() >= ROWS_MIN).then(|| {
         let remembered = Standardised::new(preprocessor, rows.values.select(Axis(0), &newest).view());
         Members::new(members, remembered.x, preprocessor.column_weights())
@@ -34,10 +35,10 @@ pub(super) fn unit(mut logs: Vec<f64>) -> Unit {
 
 /// The units after a round: the location follows slowly and the scale stays, since a scale of some hundred rows jumps
 /// from round to round, and with it the rank of records scored by different versions (.003 and .001 AUC).
-pub(super) fn follow(champion: Option<Unit>, measured: Unit) -> Unit {
+pub(super) fn follow(parent: Option<Unit>, measured: Unit) -> Unit {
     /// Share of the way that the location goes in a round.
     const PACE: f64 = 0.3;
-    champion.map_or(measured, |before| Unit {
+    parent.map_or(measured, |before| Unit {
         location: before.location + PACE * (measured.location - before.location),
         scale: before.scale,
     })
@@ -56,10 +57,10 @@ pub(super) fn with_units(
     residual: Unit,
     scores: &MemberScores,
     newest: &[usize],
-    champion: Option<&Model>,
+    parent: Option<&Model>,
 ) -> Members {
     let usual = |raw: &[f64]| unit(newest.iter().map(|&i| Unit::log(raw[i])).collect());
-    let before = champion.and_then(|model| model.members.as_ref()).map(|members| members.units);
+    let before = parent.and_then(|model| model.members.as_ref()).map(|members| members.units);
     members.units = Units {
         residual,
         memory: follow(before.map(|units| units.memory), usual(&scores.memory)),

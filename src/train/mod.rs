@@ -11,29 +11,34 @@ mod config;
 mod curve;
 mod episodes;
 mod fit;
+mod gate;
 mod holdout;
 mod learn;
 mod members;
 mod opinions;
+mod rescale;
 mod round;
 mod schedule;
 pub mod tune;
 mod validation;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use serde::Serialize;
 
 pub use admission::Admission;
 pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
+pub use gate::{Check, Decision, Evidence, GateConfig, Outcome, judge};
 pub use holdout::{is_holdout, may_have_learnt};
 pub use opinions::Opinions;
-pub use round::refit;
+pub use rescale::rescale;
+pub use round::{Round, Start, refit, refresh};
 pub use schedule::Schedule;
 
 use crate::model::{AdmissionScale, Lineage, Model, artifact};
@@ -122,6 +127,8 @@ pub struct Fitted {
     pub report: Report,
     /// Rows that were given and not admitted.
     pub rejected: Vec<RecordId>,
+    /// Which of the rows were admitted, in their order, `[rows]`.
+    pub admitted: Vec<bool>,
 }
 
 /// What a training was like.
@@ -189,6 +196,12 @@ impl Rows {
     pub fn new(values: Array2<f32>, ids: Vec<RecordId>) -> Self {
         assert_eq!(values.nrows(), ids.len(), "every row has a place");
         Self { values, ids }
+    }
+
+    /// The newest `n_max` of them; itself where there are no more.
+    pub fn newest(&self, n_max: usize) -> Cow<'_, Self> {
+        let Some(from) = self.len().checked_sub(n_max).filter(|from| *from > 0) else { return Cow::Borrowed(self) };
+        Cow::Owned(Self::new(self.values.slice(s![from.., ..]).to_owned(), self.ids[from..].to_vec()))
     }
 
     /// Number of rows.

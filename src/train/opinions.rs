@@ -29,7 +29,7 @@ impl Opinions {
     }
 
     /// `rows` with the ordinary ones that are not among them in front: they are older.
-    pub(super) fn joined(&self, rows: &Rows) -> Rows {
+    pub fn joined(&self, rows: &Rows) -> Rows {
         let known: BTreeSet<RecordId> = rows.ids.iter().copied().collect();
         let missing: Vec<usize> =
             (0..self.ordinary.len()).filter(|&i| !known.contains(&self.ordinary.ids[i])).collect();
@@ -37,6 +37,12 @@ impl Opinions {
         let ids = missing.iter().map(|&i| self.ordinary.ids[i]).chain(rows.ids.iter().copied()).collect();
         let values = concatenate(Axis(0), &[values.view(), rows.values.view()]).expect("all rows are of one schema");
         Rows::new(values, ids)
+    }
+
+    /// Which of `rows` people have called ordinary.
+    pub(super) fn told(&self, rows: &Rows) -> Vec<bool> {
+        let ordinary: BTreeSet<RecordId> = self.ordinary.ids.iter().copied().collect();
+        rows.ids.iter().map(|id| ordinary.contains(id)).collect()
     }
 
     /// Overrules a decision on each of `rows`.

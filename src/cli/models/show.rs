@@ -9,6 +9,7 @@ use super::{Common, Found, Which, or_none};
 use crate::model::{Lineage, Model};
 use crate::record::RecordId;
 use crate::sae::{Autoencoder, Kind, Shape};
+use crate::train::Check;
 
 /// Options of `strayd models show`.
 #[derive(Debug, Args)]
@@ -96,6 +97,17 @@ fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
     for (name, value) in lineage.report.as_object().into_iter().flatten().filter(|(name, _)| !name.starts_with("n_")) {
         let value = value.as_f64().map_or_else(|| value.to_string(), |value| format!("{value:.4}"));
         line("", format!("{} {value}", name.replace('_', " ")))?;
+    }
+    let decision = &lineage.decision;
+    if let (Some(ending), Some(why)) = (decision["ending"].as_str(), decision["reason"].as_str()) {
+        line(
+            "decision",
+            format!("{ending}: {why} ({} held-out rows, against {})", decision["n_holdout"], decision["champion"]),
+        )?;
+    }
+    let checks: Vec<Check> = serde_json::from_value(decision["checks"].clone()).unwrap_or_default();
+    for check in checks {
+        line("", check.to_string())?;
     }
     line("form", form(&model.autoencoder))?;
     let calibration = &model.calibration;

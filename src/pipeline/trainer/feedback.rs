@@ -62,9 +62,6 @@ impl Unusable {
     }
 }
 
-/// Every result of the metric.
-pub const RESULTS: [&str; 6] = ["applied", "malformed", "unknown_id", "unusable", "gone", "unreachable"];
-
 impl Heard {
     /// Listens to `journal`; ids are looked up in `anomalies`.
     pub fn new(journal: Box<dyn Journal>, anomalies: Option<Box<dyn History>>) -> Self {
@@ -108,6 +105,11 @@ struct Named {
 }
 
 impl Trainer {
+    /// What people have said so far.
+    pub(super) fn opinions(&self, n_features: usize) -> Opinions {
+        self.heard.as_ref().map_or_else(|| Opinions::none(n_features), |heard| heard.opinions(n_features))
+    }
+
     /// Hears what is new, and answers it.
     pub(super) fn listen(&mut self, model: &Model) {
         let Some(mut heard) = self.heard.take() else { return };

@@ -1,14 +1,16 @@
 //! One online round, and what becomes of its model: stored first, then current, then in the lanes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::challenger::is_drift;
 use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
-use crate::telemetry::now_ms;
-use crate::train::{self, Fitted, Rows, TrainError};
+use crate::train::{self, Opinions, Round, Rows, Start, TrainError};
+
+/// p-value under a model's calibration at which feedback counts a row as flagged: the usual target.
+const FLAGGED: f64 = 1e-3;
 
 impl Trainer {
     /// Runs one round from `champion`, for `reason`.
@@ -21,23 +23,38 @@ impl Trainer {
                 return Ok(Ticked::Failed(reason));
             }
         };
-        let seed = self.settings.trainer.seed.wrapping_add(champion.version);
-        let shutdown = self.shutdown.clone();
+        let parent = self.pending.clone();
+        let number = parent.as_ref().map_or(champion.version, |parent| parent.version);
+        let seed = self.settings.trainer.seed.wrapping_add(number);
+        let start = self.start(champion, reason);
+        let opinions = self.opinions(champion.n_features());
+        let (rows, challenger) = (&sample.rows, parent.as_deref());
+        let round = Round { champion, challenger, rows, start, opinions: Some(&opinions), seed };
+        let mut pace = self.pace();
         let mut admission = self.admission.clone();
-        let fitted = train::refit(champion, &sample.rows, &mut admission, &self.settings.model, seed, &mut |_| {
-            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let fitted = train::refit(round, &mut admission, &self.settings.model, &mut |_| pace.after_steps());
+        if let Some(reason) = pace.aborted() {
+            self.failed();
+            return Ok(Ticked::Failed(reason));
+        }
         match fitted {
             // The operator has gone to another version meanwhile: what grew from the one that was left is not wanted.
             Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 fitted.lineage.records_per_day = sample.pace.after(champion.lineage.records_per_day);
-                fitted.lineage.parent = Some(champion.version);
-                fitted.lineage.champion = Some(champion.version);
                 reason.clone_into(&mut fitted.lineage.reason);
                 self.admission = admission;
-                self.adopt(fitted, Some(&sample.rows), began)
+                self.n_rounds_warm = if start == Start::Fresh { 0 } else { self.n_rounds_warm + 1 };
+                let rows = opinions.joined(&sample.rows.newest(self.settings.model.rows_max));
+                let mut evidence = self.evidence(champion, &rows, &fitted.admitted, seed);
+                evidence.canaries = opinions.anomalous.values.clone();
+                evidence.drift = is_drift(reason);
+                let report = fitted.report.clone();
+                let model = self.numbered(fitted)?;
+                self.trained(&model, &report, began);
+                tell_opinions(&opinions, champion, &model);
+                self.challenge(champion, model, &evidence, &sample.rows)
             }
             // A quiet topic: the next round has more.
             Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
@@ -48,51 +65,13 @@ impl Trainer {
         }
     }
 
-    /// Stores the model, makes it current, and swaps it in, in this order.
-    pub(super) fn adopt(
-        &mut self,
-        mut fitted: Fitted,
-        rows: Option<&Rows>,
-        began: Instant,
-    ) -> Result<Ticked, TrainerError> {
-        fitted.lineage.source = self.history.name();
-        let report = fitted.report.clone();
-        let version = self.registry.next_version()?;
-        let model = fitted.into_model(version, now_ms());
-        self.registry.store(&model)?;
-        self.registry.promote(version)?;
-        let metrics = &self.shared.metrics;
-        metrics.trainings_total.with_label_values(&["done"]).inc();
-        metrics.training_duration_seconds.observe(began.elapsed().as_secs_f64());
-        metrics.training_rows.set(i64::try_from(report.n_train).unwrap_or(i64::MAX));
-        metrics.explained_variance_ratio.set(report.explained_variance);
-        metrics.latents_dead_ratio.set(report.latents_dead_ratio);
-        let threshold = self.shared.threshold_of(&model);
-        tracing::info!(
-            version,
-            threshold = format!("{:.4}", model.calibration.raw(threshold.z_at_alert())),
-            median = format!("{:.4}", model.calibration.raw(0.0)),
-            n_rows = report.n_rows,
-            n_train = report.n_train,
-            n_holdout = report.n_holdout,
-            explained_variance = format!("{:.3}", report.explained_variance),
-            seconds = format!("{:.2}", began.elapsed().as_secs_f64()),
-            "model trained"
-        );
-        self.last_round = Instant::now();
-        let previous = self.shared.cell.load();
-        self.swap(Arc::new(model), "promoted", rows);
-        if let Some((previous, rows)) = previous.zip(rows) {
-            self.begin_watch(previous, rows);
-        }
-        Ok(Ticked::Promoted(version))
-    }
-
     /// Makes a stored model score; `result` says what it is in the metric. Thresholds are made ready on the latest `rows`.
     pub(super) fn swap(&mut self, model: Arc<Model>, result: &str, rows: Option<&Rows>) {
         let of_rows = |rows| warm::thresholds(&self.shared, &model, rows);
         let ready = rows.map(of_rows).unwrap_or_default();
         let shared = &self.shared;
+        // What went on from the model before is of no use to this one.
+        self.pending = None;
         shared.metrics.promotions_total.with_label_values(&[result]).inc();
         shared.metrics.set_model(model.version, model.trained_at_ms);
         shared.metrics.warmup_eta_seconds.set(0.0);
@@ -104,4 +83,24 @@ impl Trainer {
     pub(super) fn failed(&self) {
         self.shared.metrics.trainings_total.with_label_values(&["failed"]).inc();
     }
+}
+
+/// Says what has become of what people said: how many false positives each model would still flag, and how many true
+/// positives it would miss.
+fn tell_opinions(opinions: &Opinions, champion: &Model, challenger: &Model) {
+    if opinions.is_empty() {
+        return;
+    }
+    let flagged = |model: &Model, rows: &Rows| model.flagged(rows.values.view(), FLAGGED);
+    let (ordinary, anomalous) = (&opinions.ordinary, &opinions.anomalous);
+    tracing::info!(
+        version = challenger.version,
+        n_false_positives = ordinary.len(),
+        still_flagged = flagged(challenger, ordinary),
+        flagged_before = flagged(champion, ordinary),
+        n_true_positives = anomalous.len(),
+        still_found = flagged(challenger, anomalous),
+        found_before = flagged(champion, anomalous),
+        "what feedback has changed"
+    );
 }

@@ -1,0 +1,452 @@
+//! Whether a challenger takes the champion's place: judged on held-out rows that neither was trained on.
+//!
+//! MODEL 3.5. Harm comes first: a challenger that is not sound, has lost sensitivity to planted anomalies, no longer
+//! flags what was confirmed or quarantined, or is plainly worse is rejected. One that does no harm is promoted when it is
+//! plainly better; a tie keeps the champion. Under drift no loss suffices, and so it does for a model that settles.
+//! Every number that was looked at is in the decision. Pure and seeded; it neither trains nor stores.
+
+mod bootstrap;
+mod corrupt;
+mod units;
+
+use std::fmt;
+
+use ndarray::{Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::Rows;
+use super::holdout::is_holdout;
+use super::learn::rng;
+use crate::model::{Model, Workspace};
+use crate::sae::Kind;
+use crate::score::ranking;
+use bootstrap::mean_interval;
+use units::CommonUnits;
+
+/// Newest rows whose quarantined ones must stay flagged. Older ones may be of a regime that has since been admitted.
+const QUARANTINE_SPAN: usize = 2048;
+/// With a larger share of quarantined rows the stream itself has changed, and what the champion says of them means
+/// nothing.
+const SHIFT_SHARE: f64 = 0.5;
+/// Fewest held-out rows that anything can be said of.
+const ROWS_MIN: usize = 16;
+/// Fewest planted anomalies of a kind: a short holdout is corrupted several times.
+const CORRUPTED_MIN: usize = 512;
+/// One-sided level of the bootstrap.
+const LEVEL: f64 = 0.05;
+/// Rows scored at a time.
+const CHUNK: usize = 1024;
+
+/// What a challenger must show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateConfig {
+    /// Whether challengers are judged; default true. Without, every round's model goes live.
+    pub enabled: bool,
+    /// Least improvement of the mean residual that a promotion needs, as a share of the champion's; default 0.01.
+    pub improvement: f64,
+    /// Draws of the bootstrap; default 500.
+    pub resamples: usize,
+    /// Least sensitivity to planted anomalies, as a share of the champion's; default 0.95.
+    pub sensitivity: f64,
+    /// Least share of confirmed and quarantined anomalies that stay flagged; default 0.9.
+    pub canaries: f64,
+    /// Least rank correlation with the champion's scores; below, the challenger means something else by its scores, and
+    /// needs drift or a person. Default 0.5.
+    pub correlation: f64,
+    /// Newest admitted held-out rows that are looked at; default 512. More of them are older, and a champion is good at
+    /// what is gone.
+    pub holdout_rows: usize,
+    /// Held-out rows below which a model is settling, so that a challenger that does no harm is promoted; default 1000.
+    pub settling_rows: usize,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            improvement: 0.01,
+            resamples: 500,
+            sensitivity: 0.95,
+            canaries: 0.9,
+            correlation: 0.5,
+            holdout_rows: 512,
+            settling_rows: 1000,
+        }
+    }
+}
+
+impl GateConfig {
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// One sentence for each key that is out of range.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        let shares = [
+            ("improvement", self.improvement),
+            ("sensitivity", self.sensitivity),
+            ("canaries", self.canaries),
+            ("correlation", self.correlation),
+        ];
+        for (name, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                problems.push(format!("{name} is {share}, it must be from 0 to 1"));
+            }
+        }
+        if self.resamples < 100 {
+            problems.push(format!("resamples is {}, it must be at least 100", self.resamples));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+/// What a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Admitted held-out rows that there were, those not looked at included.
+    pub n_held_out: usize,
+    /// Held-out raw rows that the champion admitted, in time order, `[rows, n_features]`.
+    pub holdout: Array2<f32>,
+    /// Raw rows that people confirmed as anomalies, `[rows, n_features]`.
+    pub canaries: Array2<f32>,
+    /// Newest raw rows that were not admitted and that nobody called normal, `[rows, n_features]`.
+    pub quarantine: Array2<f32>,
+    /// Whether a drift was found: then no loss suffices.
+    pub drift: bool,
+    /// The share of records that may alert, q.
+    pub target_alert_rate: f64,
+    /// Seed of corruption and bootstrap.
+    pub seed: u64,
+}
+
+/// How a judgement ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The challenger takes the champion's place.
+    Promote,
+    /// The champion stays; the challenger does no harm, and the next round may go on from it.
+    Keep,
+    /// The champion stays; the challenger is thrown away.
+    Reject,
+}
+
+/// One condition with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// The champion's figure.
+    pub champion: f64,
+    /// The challenger's figure.
+    pub challenger: f64,
+    /// What the challenger's figure is held to.
+    pub limit: f64,
+    /// Whether it holds.
+    pub passed: bool,
+}
+
+/// A judgement, with every number it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// How it ends.
+    pub outcome: Outcome,
+    /// Why, in words.
+    pub reason: String,
+    /// Every condition, whether it decided or not.
+    pub checks: Vec<Check>,
+    /// Whether the challenger ranks records so differently that its scores mean something else.
+    pub semantic_change: bool,
+    /// Held-out rows that were looked at.
+    pub n_holdout: usize,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, champion, challenger, limit, passed } = self;
+        let mark = if *passed { "" } else { " (fails)" };
+        write!(f, "{name} {challenger:.4} (champion {champion:.4}, limit {limit:.4}){mark}")
+    }
+}
+
+impl Evidence {
+    /// Sorts a round's rows into evidence; `admitted` says of each, in the same order, whether the champion admitted it.
+    pub fn new(rows: &Rows, admitted: &[bool], target_alert_rate: f64, seed: u64, config: &GateConfig) -> Self {
+        let held: Vec<usize> = (0..rows.len()).filter(|&i| admitted[i] && is_holdout(rows.ids[i])).collect();
+        let n_held_out = held.len();
+        let held = &held[n_held_out.saturating_sub(config.holdout_rows)..];
+        let newest = rows.len().saturating_sub(QUARANTINE_SPAN)..rows.len();
+        let n_newest = newest.len();
+        let mut quarantined: Vec<usize> = newest.filter(|&i| !admitted[i]).collect();
+        if quarantined.len() as f64 > SHIFT_SHARE * n_newest as f64 {
+            quarantined.clear();
+        }
+        Self {
+            n_held_out,
+            holdout: rows.values.select(Axis(0), held),
+            canaries: Array2::zeros((0, rows.values.ncols())),
+            quarantine: rows.values.select(Axis(0), &quarantined),
+            drift: false,
+            target_alert_rate,
+            seed,
+        }
+    }
+}
+
+/// What randomness is for: independent streams (MODEL 3.9).
+#[derive(Clone, Copy)]
+enum Purpose {
+    Bootstrap = 64,
+    Corruption = 65,
+}
+
+/// Both models on the same rows.
+struct Pair<'a> {
+    champion: &'a Model,
+    challenger: &'a Model,
+}
+
+/// Judges `challenger` against `champion`; both must have the same schema.
+pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: &GateConfig) -> Decision {
+    let n_holdout = evidence.holdout.nrows();
+    let mut checks = sound(champion, challenger, evidence.holdout.view());
+    let decided = |outcome, reason: String, checks, semantic_change| Decision {
+        outcome,
+        reason,
+        checks,
+        semantic_change,
+        n_holdout,
+    };
+    if n_holdout < ROWS_MIN {
+        let reason = format!("{n_holdout} held-out rows are too few to judge by");
+        return decided(Outcome::Keep, reason, checks, false);
+    }
+    if checks.iter().any(|check| !check.passed) {
+        let reason = failed(&checks);
+        return decided(Outcome::Reject, reason, checks, false);
+    }
+    let pair = Pair { champion, challenger };
+    checks.extend(pair.sensitivity(evidence, config));
+    checks.extend(pair.stays_flagged(evidence, config));
+    let comparison = pair.residuals(evidence, config);
+    checks.push(comparison.not_worse.clone());
+    let correlation = pair.correlation(evidence.holdout.view(), config);
+    let semantic_change = !correlation.passed;
+    let harmed = checks.iter().any(|check| !check.passed);
+    let reason = failed(&checks);
+    checks.extend([comparison.improvement.clone(), comparison.certainty.clone(), correlation]);
+    if harmed {
+        return decided(Outcome::Reject, reason, checks, semantic_change);
+    }
+    if semantic_change && !evidence.drift {
+        let reason = "its scores mean something else, which needs drift or a person".to_owned();
+        return decided(Outcome::Keep, reason, checks, semantic_change);
+    }
+    let (outcome, reason) = match () {
+        () if comparison.improvement.passed && comparison.certainty.passed => (Outcome::Promote, "it is better"),
+        () if evidence.drift && comparison.improvement.challenger >= 0.0 => {
+            (Outcome::Promote, "the stream drifts and it is no worse")
+        }
+        () if evidence.n_held_out < config.settling_rows => (Outcome::Promote, "the model settles and it does no harm"),
+        () => (Outcome::Keep, "it is no better"),
+    };
+    decided(outcome, reason.to_owned(), checks, semantic_change)
+}
+
+/// The first of the conditions that don't hold, in words; empty when all do.
+fn failed(checks: &[Check]) -> String {
+    let words = |check: &Check| format!("{} is {:.4}, the limit is {:.4}", check.name, check.challenger, check.limit);
+    checks.iter().find(|check| !check.passed).map(words).unwrap_or_default()
+}
+
+/// Whether the challenger is a working autoencoder: finite, explains something, neither silent nor dense nor dead. Where
+/// the champion is beyond a limit itself, the challenger must be no worse.
+fn sound(champion: &Model, challenger: &Model, holdout: ArrayView2<'_, f32>) -> Vec<Check> {
+    let (before, after) = (Health::of(champion, holdout), Health::of(challenger, holdout));
+    let check = |name: &str, of: fn(&Health) -> f64, limit: f64, passed: fn(f64, f64) -> bool| {
+        let (champion, challenger) = (of(&before), of(&after));
+        Check { name: name.to_owned(), champion, challenger, limit, passed: passed(challenger, limit) }
+    };
+    let (least, most) = (0.5, 1.5);
+    let mut checks = vec![
+        check("share of finite scores", |health| health.finite, 1.0, |value, limit| value >= limit),
+        check("explained variance", |health| health.explained, before.explained.min(0.0), |value, limit| value > limit),
+        check("share of dead latents", |health| health.dead, before.dead.max(0.5), |value, limit| value <= limit),
+    ];
+    if matches!(challenger.autoencoder.kind, Kind::SatTopk | Kind::Topk | Kind::Batchtopk | Kind::Jumprelu) {
+        let least = least * before.active.min(1.0);
+        let most = most * before.active.max(1.0);
+        checks.push(check("active latents per k", |health| health.active, least, |value, limit| value >= limit));
+        checks.push(check(
+            "active latents per k, at most",
+            |health| health.active,
+            most,
+            |value, limit| value <= limit,
+        ));
+    }
+    checks
+}
+
+/// What says whether a model works at all.
+struct Health {
+    /// Share of the rows with a score that have a finite one; 0 where the calibration is not finite.
+    finite: f64,
+    /// Share of the variance that is explained.
+    explained: f64,
+    /// Share of the latents that no row activates.
+    dead: f64,
+    /// Mean number of active latents of a row, per k.
+    active: f64,
+}
+
+impl Health {
+    fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
+        let mut workspace = Workspace::new();
+        model.score(holdout, &mut workspace);
+        let whole = holdout.rows().into_iter().map(|row| row.iter().all(|value| value.is_finite()));
+        let scored: Vec<f64> = whole.zip(workspace.raw()).filter(|(whole, _)| *whole).map(|(_, raw)| *raw).collect();
+        let n_finite = scored.iter().filter(|raw| raw.is_finite()).count();
+        let calibration = &model.calibration;
+        let calibrated = calibration.location.is_finite() && calibration.scale.is_finite();
+        let latents = workspace.latents();
+        let n_dead = latents.columns().into_iter().filter(|column| column.iter().all(|f| *f == 0.0)).count();
+        Self {
+            finite: if calibrated { n_finite as f64 / scored.len().max(1) as f64 } else { 0.0 },
+            explained: workspace.explained_variance(),
+            dead: n_dead as f64 / latents.ncols().max(1) as f64,
+            active: workspace.latents_active_mean() / model.autoencoder.k.max(1) as f64,
+        }
+    }
+}
+
+/// How the residuals of both compare.
+struct Comparison {
+    not_worse: Check,
+    improvement: Check,
+    certainty: Check,
+}
+
+impl Pair<'_> {
+    /// Condition 2: the trimmed mean residual in common units, and how sure the difference is.
+    fn residuals(&self, evidence: &Evidence, config: &GateConfig) -> Comparison {
+        let holdout = evidence.holdout.view();
+        let units = CommonUnits::of(self.champion, holdout);
+        let (before, after) = (units.residuals(self.champion, holdout), units.residuals(self.challenger, holdout));
+        let pairs = before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite());
+        let pairs = trimmed(pairs.collect());
+        let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len().max(1) as f64;
+        let (champion, challenger) = (mean(|pair| pair.0), mean(|pair| pair.1));
+        let gains: Vec<f64> = pairs.iter().map(|(before, after)| before - after).collect();
+        let mut rng = rng(evidence.seed, Purpose::Bootstrap as u64);
+        let (low, high) = mean_interval(&gains, config.resamples, LEVEL, &mut rng);
+        let whole = champion.max(f64::MIN_POSITIVE);
+        let (gain, low, high) = ((champion - challenger) / whole, low / whole, high / whole);
+        let check = |name: &str, champion, challenger, limit, passed| Check {
+            name: name.to_owned(),
+            champion,
+            challenger,
+            limit,
+            passed,
+        };
+        Comparison {
+            // Worse is what is surely worse, and by as much as better must be better.
+            not_worse: check("mean residual", champion, challenger, champion * (1.0 + config.improvement), {
+                high >= 0.0 || gain >= -config.improvement
+            }),
+            improvement: check("improvement", 0.0, gain, config.improvement, gain >= config.improvement),
+            certainty: check("improvement, at least", 0.0, low, 0.0, low > 0.0),
+        }
+    }
+
+    /// Condition 3: how well planted anomalies are told from the held-out rows: 2·AUC − 1, so that 0 is by chance.
+    ///
+    /// Recall at an alert level would favour the champion, which chose the held-out rows: it finds none of them
+    /// remarkable. A rank over all of them hardly feels that their last few hundredths are cut off.
+    fn sensitivity(&self, evidence: &Evidence, config: &GateConfig) -> [Check; 2] {
+        let holdout = evidence.holdout.view();
+        let n = holdout.nrows().max(CORRUPTED_MIN);
+        let mut rng = rng(evidence.seed, Purpose::Corruption as u64);
+        let scales: Vec<f64> = holdout
+            .columns()
+            .into_iter()
+            .map(|column| column.iter().filter(|value| value.is_finite()).map(|value| f64::from(*value)).collect())
+            .map(|values| units::robust_scale(values).unwrap_or(1.0))
+            .collect();
+        let swapped = corrupt::swapped(holdout, n, &mut rng);
+        let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
+        let [before, after] = [self.champion, self.challenger].map(|model| z_scores(model, holdout));
+        let check = |name: &str, rows: &Array2<f32>| {
+            let champion = separation(&before, &z_scores(self.champion, rows.view()));
+            let challenger = separation(&after, &z_scores(self.challenger, rows.view()));
+            let limit = config.sensitivity * champion.max(0.0);
+            Check { name: name.to_owned(), champion, challenger, limit, passed: challenger >= limit }
+        };
+        [check("sensitivity to swapped values", &swapped), check("sensitivity to shifted values", &shifted)]
+    }
+
+    /// Condition 4: of what the champion flags among confirmed and grossly anomalous rows, what the challenger flags.
+    fn stays_flagged(&self, evidence: &Evidence, config: &GateConfig) -> [Check; 2] {
+        let check = |name: &str, rows: &Array2<f32>, wanted: &[bool]| {
+            let flagged = below(self.challenger, rows, evidence.target_alert_rate);
+            let of_wanted: Vec<bool> =
+                flagged.into_iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(flagged, _)| flagged).collect();
+            let stays = if of_wanted.is_empty() { 1.0 } else { share(&of_wanted) };
+            let limit = config.canaries;
+            Check { name: name.to_owned(), champion: 1.0, challenger: stays, limit, passed: stays >= limit }
+        };
+        let canaries = below(self.champion, &evidence.canaries, evidence.target_alert_rate);
+        let gross = below(self.champion, &evidence.quarantine, evidence.target_alert_rate / 10.0);
+        [
+            check("share of canaries that stay flagged", &evidence.canaries, &canaries),
+            check("share of quarantined rows that stay flagged", &evidence.quarantine, &gross),
+        ]
+    }
+
+    /// Condition 5: the rank correlation of both models' scores.
+    fn correlation(&self, holdout: ArrayView2<'_, f32>, config: &GateConfig) -> Check {
+        let (before, after) = (z_scores(self.champion, holdout), z_scores(self.challenger, holdout));
+        let (before, after): (Vec<f64>, Vec<f64>) =
+            before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite()).unzip();
+        let correlation = ranking::spearman(&before, &after).unwrap_or(0.0);
+        let (limit, passed) = (config.correlation, correlation >= config.correlation);
+        Check { name: "rank correlation".to_owned(), champion: 1.0, challenger: correlation, limit, passed }
+    }
+}
+
+/// 2·AUC − 1 of `planted` over `ordinary` scores; NaN are left out.
+fn separation(ordinary: &[f64], planted: &[f64]) -> f64 {
+    let both = || ordinary.iter().map(|z| (*z, false)).chain(planted.iter().map(|z| (*z, true)));
+    let (scores, labels): (Vec<f64>, Vec<bool>) = both().filter(|(z, _)| !z.is_nan()).unzip();
+    2.0 * ranking::auc_roc(&scores, &labels).unwrap_or(0.5) - 1.0
+}
+
+/// Whether each row's p-value under `model` is at most `p`.
+fn below(model: &Model, rows: &Array2<f32>, p: f64) -> Vec<bool> {
+    let limit = model.calibration.tail.z_at(p);
+    z_scores(model, rows.view()).into_iter().map(|z| z >= limit).collect()
+}
+
+/// The standardised scores of raw rows.
+fn z_scores(model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+    let (mut workspace, mut scores) = (Workspace::new(), Vec::with_capacity(rows.nrows()));
+    for chunk in rows.axis_chunks_iter(Axis(0), CHUNK) {
+        model.score(chunk, &mut workspace);
+        scores.extend_from_slice(workspace.z());
+    }
+    scores
+}
+
+/// The pairs, in their order, without the hundredth with the largest sums: the same rows go for both.
+fn trimmed(pairs: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    const TRIM: f64 = 0.01;
+    let mut sums: Vec<f64> = pairs.iter().map(|(before, after)| before + after).collect();
+    sums.sort_by(f64::total_cmp);
+    let n_kept = sums.len() - (TRIM * sums.len() as f64).ceil() as usize;
+    let Some(limit) = n_kept.checked_sub(1).map(|last| sums[last]) else { return pairs };
+    pairs.into_iter().filter(|(before, after)| before + after <= limit).collect()
+}
+
+fn share(flags: &[bool]) -> f64 {
+    flags.iter().filter(|flag| **flag).count() as f64 / flags.len().max(1) as f64
+}

@@ -1,0 +1,107 @@
+//! Residuals of two models in the same units, and the robust scales those units are.
+//!
+//! MODEL 3.5: each model standardises by a scaler of its own, so a challenger with a larger scale would win by that
+//! alone. Residuals go back to raw units and are divided by one robust scale of the held-out rows, input by input.
+
+use ndarray::{ArrayView1, ArrayView2, Axis};
+
+use super::CHUNK;
+use crate::model::{Model, Workspace};
+use crate::threshold::median_and_mad;
+
+/// Largest residual that counts, in robust scales: one value out of all bounds must not decide.
+const CAP: f64 = 8.0;
+
+/// One scale an input, in raw units, `[n_inputs]`.
+pub(super) struct CommonUnits {
+    scales: Vec<f64>,
+}
+
+impl CommonUnits {
+    /// The scales of the inputs on held-out raw rows `[rows, n_features]`, as `model` encodes them.
+    pub(super) fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
+        let mut workspace = Workspace::new();
+        model.score(holdout, &mut workspace);
+        let (x, mask) = (workspace.x(), workspace.mask());
+        let scale = |(j, scaler): (usize, &crate::preprocess::Scaler)| {
+            let observed = x.column(j).into_iter().zip(mask.column(j)).filter(|(_, m)| **m > 0.0);
+            robust_scale(observed.map(|(x, _)| f64::from(*x)).collect()).unwrap_or(1.0) * scaler.std
+        };
+        Self { scales: model.preprocessor.scalers().iter().enumerate().map(scale).collect() }
+    }
+
+    /// The weighted mean of the capped squared residuals of each row under `model`, in these units; NaN where under half
+    /// of a row is observed.
+    pub(super) fn residuals(&self, model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+        let mut workspace = Workspace::new();
+        let weights = model.preprocessor.column_weights();
+        let least = crate::score::least_observed(weights);
+        let units = model.preprocessor.scalers().iter().zip(&self.scales).map(|(scaler, scale)| scaler.std / scale);
+        let units: Vec<f64> = units.collect();
+        let mut out = Vec::with_capacity(rows.nrows());
+        for chunk in rows.axis_chunks_iter(Axis(0), CHUNK) {
+            model.score(chunk, &mut workspace);
+            let (x, recons, mask) = (workspace.x(), workspace.recons(), workspace.mask());
+            out.extend(
+                (0..chunk.nrows())
+                    .map(|i| row_residual([x.row(i), recons.row(i), mask.row(i)], weights, &units, least)),
+            );
+        }
+        out
+    }
+}
+
+fn row_residual([x, recons, mask]: [ArrayView1<'_, f32>; 3], weights: &[f32], units: &[f64], least: f64) -> f64 {
+    let (mut sum, mut observed) = (0.0, 0.0);
+    for (((x, recons), m), (weight, unit)) in x.iter().zip(&recons).zip(&mask).zip(weights.iter().zip(units)) {
+        let weight = f64::from(*weight) * f64::from(*m);
+        let residual = (f64::from(x - recons) * unit).clamp(-CAP, CAP);
+        sum += weight * residual * residual;
+        observed += weight;
+    }
+    if observed > 0.0 && observed >= least { sum / observed } else { f64::NAN }
+}
+
+/// 1.4826 times the median absolute deviation; where more than half are equal the standard deviation; nothing where all
+/// are.
+pub(super) fn robust_scale(mut values: Vec<f64>) -> Option<f64> {
+    /// What counts as no spread at all: the deviation's own least value.
+    const NONE: f64 = 1e-6;
+    if values.is_empty() {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let (_, mad) = median_and_mad(&mut values);
+    match () {
+        () if mad > NONE => Some(mad),
+        () if std > NONE => Some(std),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn a_residual_is_the_weighted_mean_of_capped_squares() {
+        let (x, recons, mask) = (array![3.0f32, 1.0, 0.0], array![1.0f32, 1.5, 9.0], array![1.0f32, 1.0, 0.0]);
+        // Residuals 2·0.5 = 1 and −0.5·40, capped at −8; the third is missing: (1·1 + 0.5·64) / 1.5.
+        let weights = [1.0, 0.5, 1.0];
+        let residual = row_residual([x.view(), recons.view(), mask.view()], &weights, &[0.5, 40.0, 1.0], 1.25);
+        assert!((residual - 33.0 / 1.5).abs() < 1e-9, "{residual}");
+        assert!(row_residual([x.view(), recons.view(), mask.view()], &weights, &[0.5, 40.0, 1.0], 1.6).is_nan());
+    }
+
+    #[test]
+    fn the_scale_is_robust_where_it_can_be() {
+        assert_eq!(robust_scale(vec![1.0, 2.0, 3.0, 4.0, 1000.0]), Some(1.4826));
+        assert_eq!(robust_scale(vec![0.0, 0.0, 0.0, 2.0]).map(|scale| (scale * 1e4).round()), Some(8660.0));
+        assert_eq!(robust_scale(vec![7.0; 5]), None);
+        assert_eq!(robust_scale(Vec::new()), None);
+    }
+}
