@@ -10,6 +10,7 @@ pub mod interchange;
 mod bundle;
 mod cell;
 mod lineage;
+mod reference;
 mod tensors;
 mod workspace;
 
@@ -17,4 +18,5 @@ pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
 pub use cell::ModelCell;
 pub use lineage::{Chunk, Curve, Lineage};
+pub use reference::Reference;
 pub use workspace::Workspace;

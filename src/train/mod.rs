@@ -9,6 +9,7 @@ mod adopt;
 mod calibrate;
 mod config;
 mod curve;
+pub mod drift;
 mod episodes;
 mod fit;
 mod holdout;
@@ -33,7 +34,7 @@ pub use holdout::is_holdout;
 pub use round::refit;
 pub use schedule::Schedule;
 
-use crate::model::{AdmissionScale, Lineage, Model, artifact};
+use crate::model::{AdmissionScale, Lineage, Model, Reference, artifact};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{self, Autoencoder};
@@ -111,6 +112,8 @@ pub struct Fitted {
     pub cards: Cards,
     /// How admission scores are standardised under it.
     pub admission: AdmissionScale,
+    /// How the features of the held-out rows were distributed.
+    pub reference: Reference,
     /// Held-out records since each latent last fired, `[n_latents]`.
     pub since_fired: Vec<u64>,
     /// Seed, counts and configuration are filled in; source, chunks, parent, champion and reason are the caller's.
@@ -218,6 +221,7 @@ impl Fitted {
             members: self.members,
             cards: self.cards,
             admission: self.admission,
+            reference: Some(self.reference),
             since_fired: self.since_fired,
             lineage: Lineage {
                 report: serde_json::to_value(&self.report).expect("a report of plain values is always JSON"),
