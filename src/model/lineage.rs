@@ -65,6 +65,8 @@ pub struct Lineage {
     pub config: serde_json::Value,
     /// Why the round was run.
     pub reason: String,
+    /// What had become of the stream, as `train::drift::Class`; empty where nothing was known.
+    pub class: String,
     /// What the training was like, as `train::Report`; null in older files.
     pub report: serde_json::Value,
     /// Its loss by steps, part by part.

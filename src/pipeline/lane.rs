@@ -195,7 +195,7 @@ impl Lane {
         let scored_time = rfc3339(now_ms());
         let model_ref = Publisher::model_ref(model);
         let target = self.shared.threshold.target_alert_rate();
-        let mut limit = f64::NAN;
+        let (mut limit, mut n_shifts) = (f64::NAN, 0);
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
             if z.is_nan() {
@@ -207,6 +207,7 @@ impl Lane {
                 .entry(row.id.partition)
                 .or_insert_with(|| threshold::build(&self.shared.threshold, &model.calibration));
             let verdict = threshold.judge(z);
+            n_shifts += u64::from(verdict.shifted);
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
             limit = model.calibration.raw(verdict.z_at_alert);
             let ratio = raw / limit;
@@ -230,6 +231,7 @@ impl Lane {
         intake.counts.n_missing = workspace.values_missing();
         intake.counts.n_clipped = workspace.values_clipped();
         metrics.all.latents_active_mean.set(workspace.latents_active_mean());
+        self.shared.n_shifts.fetch_add(n_shifts, Ordering::Relaxed);
         self.shared.n_scored.fetch_add(intake.counts.n_scored, Ordering::Relaxed);
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::trainer::requests::Requests;
 use crate::model::ModelCell;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -76,11 +77,20 @@ pub struct Shared {
     pub health: Health,
     /// Records scored by all lanes since the start.
     pub n_scored: Arc<AtomicU64>,
+    /// Shifts of the scores that thresholds of all lanes have confirmed since the start.
+    pub n_shifts: Arc<AtomicU64>,
+    /// Requests for a round.
+    pub requests: Requests,
 }
 
 impl Shared {
     /// Records scored by all lanes since the start.
     pub fn n_scored(&self) -> u64 {
         self.n_scored.load(Ordering::Relaxed)
+    }
+
+    /// Shifts of the scores that thresholds of all lanes have confirmed since the start.
+    pub fn n_shifts(&self) -> u64 {
+        self.n_shifts.load(Ordering::Relaxed)
     }
 }

@@ -4,6 +4,8 @@
 //! that no lane ever scores with one that a restart would not find. [`Trainer::tick`] does one thing and returns:
 //! `run` calls it on its own thread, `eval` between two batches.
 
+mod drift;
+pub mod requests;
 mod round;
 mod sample;
 
@@ -42,6 +44,13 @@ pub struct Config {
     /// Shortest time between two rounds. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub retrain_gap: Duration,
+    /// Time between two looks for drift. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub drift_interval: Duration,
+    /// Shortest time between two rounds because of drift, so that an attack can't order one after another. Default
+    /// 10 min.
+    #[serde(with = "humantime_serde")]
+    pub drift_gap: Duration,
     /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
     pub seed: u64,
 }
@@ -52,6 +61,8 @@ impl Default for Config {
             enabled: true,
             retrain_interval: Duration::from_secs(6 * 3600),
             retrain_gap: Duration::from_secs(10),
+            drift_interval: Duration::from_secs(30),
+            drift_gap: Duration::from_secs(600),
             seed: 0,
         }
     }
@@ -119,6 +130,7 @@ pub struct Trainer {
     n_seen: u64,
     last_round: Instant,
     first_seen: Option<(Instant, usize)>,
+    outlook: drift::Outlook,
     /// The labels of the model that scores, or why they can't be read.
     labels: Result<Labels, String>,
 }
@@ -144,6 +156,7 @@ impl Trainer {
             n_seen: 0,
             last_round: Instant::now(),
             first_seen: None,
+            outlook: drift::Outlook::default(),
             labels: Ok(Labels::new()),
         }
     }
@@ -183,19 +196,10 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
-        let trainer = &self.settings.trainer;
-        let since = self.last_round.elapsed();
-        if !trainer.enabled || since < trainer.retrain_gap {
-            return Ok(Ticked::Nothing);
-        }
-        let reason = match () {
-            () if self.schedule.is_due() => "records",
-            () if since >= trainer.retrain_interval => "time",
-            () => return Ok(Ticked::Nothing),
-        };
-        let ticked = self.round(&champion, reason);
-        self.schedule.done();
-        self.last_round = Instant::now();
+        self.look_out(&champion);
+        let Some(trigger) = self.due() else { return Ok(Ticked::Nothing) };
+        let ticked = self.round(&champion, trigger);
+        self.ran(trigger);
         ticked
     }
 

@@ -32,7 +32,7 @@ pub use config::Config;
 pub use fit::fit;
 pub use holdout::is_holdout;
 pub use round::refit;
-pub use schedule::Schedule;
+pub use schedule::{Limits, Reason, Schedule, Signs, Trigger};
 
 use crate::model::{AdmissionScale, Lineage, Model, Reference, artifact};
 use crate::preprocess::{Preprocessor, Schema};

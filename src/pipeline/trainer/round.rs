@@ -9,11 +9,11 @@ use crate::model::Model;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
 use crate::threshold;
-use crate::train::{self, Fitted, TrainError};
+use crate::train::{self, Fitted, TrainError, Trigger};
 
 impl Trainer {
-    /// Runs one round from `champion`, for `reason`.
-    pub(super) fn round(&mut self, champion: &Arc<Model>, reason: &str) -> Result<Ticked, TrainerError> {
+    /// Runs one round from `champion` because of `trigger`.
+    pub(super) fn round(&mut self, champion: &Arc<Model>, trigger: Trigger) -> Result<Ticked, TrainerError> {
         let began = Instant::now();
         let sample = match self.recent_sample(champion) {
             Ok(sample) => sample,
@@ -35,7 +35,8 @@ impl Trainer {
                 fitted.lineage.chunks = sample.chunks;
                 fitted.lineage.parent = Some(champion.version);
                 fitted.lineage.champion = Some(champion.version);
-                reason.clone_into(&mut fitted.lineage.reason);
+                trigger.reason.as_str().clone_into(&mut fitted.lineage.reason);
+                trigger.class.as_str().clone_into(&mut fitted.lineage.class);
                 self.admission = admission;
                 self.adopt(fitted, began)
             }

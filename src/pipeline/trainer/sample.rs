@@ -119,7 +119,7 @@ impl Trainer {
         Ok(sample)
     }
 
-    fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
+    pub(super) fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
         let n_features = schema.n_features();
         let mut reading = Reading {
             decoder: decode::build(&self.shared.decode, &features::fields(schema)),

@@ -57,6 +57,18 @@ pub enum Class {
     Schema,
 }
 
+impl Class {
+    /// Its name in lineages and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gradual => "gradual",
+            Self::Shift => "shift",
+            Self::Schema => "schema",
+        }
+    }
+}
+
 /// What a look at the stream found; each number is a statistic over its limit, so that 1 is where drift begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
