@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::RecordId;
+
 /// One stretch of one partition that was read for training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +45,15 @@ pub struct Curve {
     pub points: Vec<(u64, f32)>,
 }
 
+/// What somebody said of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// The record.
+    pub record: RecordId,
+    /// The verdict: `true_positive`, `false_positive` or `expected`.
+    pub verdict: String,
+}
+
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +74,18 @@ pub struct Lineage {
     pub n_rows_holdout: u64,
     /// The training configuration.
     pub config: serde_json::Value,
+    /// State of the admission before the round, as `train::Admission`; null for a first model.
+    pub admission: serde_json::Value,
+    /// Id that the first new latent of this model got.
+    pub next_latent: u64,
+    /// What people had said of records that were used.
+    pub feedback: Vec<Feedback>,
+    /// How payloads were decoded, as `decode::Config`.
+    pub decode: serde_json::Value,
+    /// The BLAS library that computed it; another one rounds otherwise.
+    pub blas: String,
+    /// The strayd that trained it: version and revision.
+    pub code: String,
     /// Why the round was run.
     pub reason: String,
     /// What had become of the stream, as `train::drift::Class`; empty where nothing was known.

@@ -17,6 +17,6 @@ mod workspace;
 pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
 pub use cell::ModelCell;
-pub use lineage::{Chunk, Curve, Lineage};
+pub use lineage::{Chunk, Curve, Feedback, Lineage};
 pub use reference::Reference;
 pub use workspace::Workspace;

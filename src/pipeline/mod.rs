@@ -7,6 +7,7 @@ pub mod inflight;
 mod intake;
 pub mod lane;
 pub mod publish;
+pub mod reproduce;
 pub mod trainer;
 
 use std::sync::Arc;

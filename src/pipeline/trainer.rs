@@ -7,7 +7,7 @@
 mod drift;
 pub mod requests;
 mod round;
-mod sample;
+pub(super) mod sample;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -284,7 +284,7 @@ impl Trainer {
                 fitted.lineage.chunks = sample.chunks;
                 "first".clone_into(&mut fitted.lineage.reason);
                 // Labels of models that are gone must not fall on new latents.
-                fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
+                fitted.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
                 self.adopt(fitted, began)
             }

@@ -205,7 +205,14 @@ impl Rows {
 impl Fitted {
     /// Keeps ids and labels of the latents that `parent` has too: after a round, or when a fresh fit takes its place.
     pub fn inherit(&mut self, parent: &Model) {
+        self.lineage.next_latent = parent.cards.next_id;
         self.cards.inherit(self.autoencoder.w_dec.view(), (&parent.cards, parent.autoencoder.w_dec.view()));
+    }
+
+    /// Numbers the latents of a first model from `first` on.
+    pub fn number_from(&mut self, first: u64) {
+        self.lineage.next_latent = first;
+        self.cards.number_from(first);
     }
 
     /// Makes it a model version.

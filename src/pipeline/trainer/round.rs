@@ -4,12 +4,21 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::{Ticked, Trainer, TrainerError};
+use crate::blas;
 use crate::model::Model;
+use crate::pipeline::reproduce;
 use crate::telemetry::health::Phase;
 use crate::telemetry::now_ms;
 use crate::threshold;
 use crate::train::{self, Fitted, TrainError, Trigger};
+
+/// A part of the lineage that is read only to train again.
+fn value(part: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(part).expect("plain values with string keys are always JSON")
+}
 
 impl Trainer {
     /// Runs one round from `champion` because of `trigger`.
@@ -33,6 +42,7 @@ impl Trainer {
             Ok(_) if self.registry.current()?.is_some_and(|version| version != champion.version) => Ok(Ticked::Nothing),
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
+                fitted.lineage.admission = value(&self.admission);
                 fitted.lineage.parent = Some(champion.version);
                 fitted.lineage.champion = Some(champion.version);
                 trigger.reason.as_str().clone_into(&mut fitted.lineage.reason);
@@ -52,6 +62,8 @@ impl Trainer {
     /// Stores the model, makes it current, and swaps it in, in this order.
     pub(super) fn adopt(&mut self, mut fitted: Fitted, began: Instant) -> Result<Ticked, TrainerError> {
         fitted.lineage.source = self.history.name();
+        fitted.lineage.decode = value(&self.shared.decode);
+        (fitted.lineage.blas, fitted.lineage.code) = (blas::info(), reproduce::code());
         let report = fitted.report.clone();
         let version = self.registry.next_version()?;
         let model = fitted.into_model(version, now_ms());
