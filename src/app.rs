@@ -27,6 +27,7 @@ use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
+use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Heard, Settings, Trainer};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
@@ -68,6 +69,8 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         n_scored: Arc::new(AtomicU64::new(0)),
         n_alerts: Arc::new(AtomicU64::new(0)),
         desk: Desk::default(),
+        n_shifts: Arc::new(AtomicU64::new(0)),
+        requests: Requests::default(),
     }
 }
 
@@ -90,7 +93,8 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
     let (health, desk) = (shared.health.clone(), shared.desk.clone());
     let state = Admin { metrics, health, version: Arc::new(version()), guard, desk };
     let end = Shutdown::default();
-    let server = supervise::spawn_admin(listener, state, shutdown.clone(), end.clone(), on_signals)?;
+    let heard = supervise::Heard { shutdown: shutdown.clone(), requests: shared.requests.clone() };
+    let server = supervise::spawn_admin(listener, state, heard, end.clone(), on_signals)?;
     let thread = std::thread::Builder::new().name("strayd".into());
     let (for_thread, token) = (shared.clone(), shutdown.clone());
     let main = thread.spawn(move || {

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
+use crate::pipeline::trainer::requests::Requests;
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::{Metrics, now_ms};
@@ -19,13 +20,21 @@ pub struct Worker {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Whether the process's signals end the daemon.
+/// Whether the daemon listens to the process's signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSignals {
-    /// SIGTERM and SIGINT begin the drain; a second one exits at once.
+    /// SIGTERM and SIGINT begin the drain, a second one exits at once; SIGUSR1 asks for a training round.
     Drain,
     /// Signals are left to the caller.
     Ignore,
+}
+
+/// What signals are handed on to.
+pub struct Heard {
+    /// The end.
+    pub shutdown: Shutdown,
+    /// Requests for a training round.
+    pub requests: Requests,
 }
 
 /// Starts a named thread.
@@ -64,7 +73,7 @@ pub fn join_all(workers: &mut Vec<Worker>, deadline: Instant) -> Option<anyhow::
 pub fn spawn_admin(
     listener: std::net::TcpListener,
     state: Admin,
-    shutdown: Shutdown,
+    heard: Heard,
     end: Shutdown,
     on_signals: OnSignals,
 ) -> anyhow::Result<Worker> {
@@ -75,7 +84,8 @@ pub fn spawn_admin(
             let listener = tokio::net::TcpListener::from_std(listener)?;
             if on_signals == OnSignals::Drain {
                 let health = state.health.clone();
-                tokio::spawn(drain_on_signal(shutdown, health)?);
+                tokio::spawn(drain_on_signal(heard.shutdown, health)?);
+                tokio::spawn(train_on_signal(heard.requests)?);
             }
             let ended = async move {
                 while !end.begun() {
@@ -102,6 +112,17 @@ fn drain_on_signal(shutdown: Shutdown, health: Health) -> std::io::Result<impl F
             tracing::info!(signal = name, "draining");
             health.enter(Phase::Draining);
             shutdown.begin();
+        }
+    })
+}
+
+/// Asks for a training round on SIGUSR1.
+fn train_on_signal(requests: Requests) -> std::io::Result<impl Future<Output = ()>> {
+    let mut asked = signal(SignalKind::user_defined1())?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            tracing::info!(signal = "SIGUSR1", "a training round was asked for");
+            requests.ask();
         }
     })
 }

@@ -44,7 +44,10 @@ impl Local {
         raw.pipeline.rows_max = ROWS_MAX;
         raw.history.rows_min = raw.history.rows_min.min(history.len().max(1));
         raw.history.rows = raw.history.rows.max(raw.history.rows_min);
+        // A replay has no clock: looks and rounds come by records alone.
         raw.training.retrain_gap = std::time::Duration::ZERO;
+        raw.training.drift_interval = std::time::Duration::ZERO;
+        raw.training.drift_gap = std::time::Duration::ZERO;
         let config = Config::check(raw)?;
 
         let payloads = table.payloads();

@@ -13,6 +13,7 @@ mod feedback;
 mod import;
 mod local;
 mod models;
+mod reproduce;
 mod run;
 mod schema;
 mod score;
@@ -59,7 +60,7 @@ enum Command {
     Check(check::Options),
     /// Shows strayd at work on a simulated plant; needs no broker
     Demo(demo::Options),
-    /// Trains a model on a CSV file
+    /// Trains a model on a CSV file, or a version of the registry again on its records
     Train(train::Options),
     /// Scores a CSV file with a model, one JSON line a row
     Score(score::Options),

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::bundle::{AdmissionScale, Model};
 use super::lineage::Lineage;
+use super::reference::Reference;
 use super::tensors;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::{Activation, Kind};
@@ -22,7 +23,7 @@ use crate::score::{Cards, Members, MembersConfig, Units};
 use crate::threshold::{Calibration, Tail};
 
 /// Format of the files; a reader refuses another major and accepts any minor.
-const FORMAT: (u32, u32) = (1, 2);
+const FORMAT: (u32, u32) = (1, 3);
 const MANIFEST: &str = "manifest.json";
 const TENSORS: &str = "model.safetensors";
 const CFG: &str = "cfg.json";
@@ -153,6 +154,9 @@ struct Block {
     /// Absent before 1.2, and where the autoencoder scores alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     members: Option<MembersBlock>,
+    /// Absent before 1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<Reference>,
 }
 
 /// The members but for what they remember, which is in the calibration's tensors.
@@ -219,6 +223,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         && block.cards.latents.len() == shape.n_latents
         && remembered.as_ref().is_none_or(|rows| rows.ncols() == n)
         && remembered.is_some() == block.members.is_some()
+        && block.reference.as_ref().is_none_or(|reference| reference.n_features() == block.schema.n_features())
         && block.schema.fingerprint() == manifest.schema_fingerprint;
     if !consistent {
         return Err(malformed(CFG, "its sizes or its schema don't agree with the tensors and the manifest".into()));
@@ -244,6 +249,7 @@ pub fn decode(files: &[File]) -> Result<Model, ArtifactError> {
         members,
         cards: block.cards.numbered(),
         admission: block.admission,
+        reference: block.reference,
         since_fired,
         lineage: manifest.lineage,
     })
@@ -348,6 +354,7 @@ fn contents(model: &Model) -> Vec<File> {
                 .members
                 .as_ref()
                 .map(|members| MembersBlock { config: members.config.clone(), units: members.units }),
+            reference: model.reference.clone(),
         },
     };
     let file = |name: &str, bytes| File { name: name.to_owned(), bytes };

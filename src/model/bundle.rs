@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use super::lineage::Lineage;
+use super::reference::Reference;
 use super::workspace::Workspace;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::{Value, rfc3339};
@@ -41,6 +42,8 @@ pub struct Model {
     pub cards: Cards,
     /// How admission scores are standardised under this model.
     pub admission: AdmissionScale,
+    /// How the features of the held-out rows were distributed; none in files before 1.3.
+    pub reference: Option<Reference>,
     /// Records since each latent last fired, `[n_latents]`, counted over held-out rows.
     pub since_fired: Vec<u64>,
     /// What it was made from.

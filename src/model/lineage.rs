@@ -95,6 +95,15 @@ pub struct Curve {
     pub points: Vec<(u64, f32)>,
 }
 
+/// What somebody said of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// The record.
+    pub record: RecordId,
+    /// The verdict: `true_positive`, `false_positive` or `expected`.
+    pub verdict: String,
+}
+
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -119,8 +128,24 @@ pub struct Lineage {
     pub records_per_day: f64,
     /// The training configuration.
     pub config: serde_json::Value,
+    /// State of the admission before the round, as `train::Admission`; null for a first model.
+    pub admission: serde_json::Value,
+    /// Where the round's weights started, as `train::Start`; null for a first model.
+    pub start: serde_json::Value,
+    /// Id that the first new latent of this model got.
+    pub next_latent: u64,
+    /// What people had said of records that were used.
+    pub feedback: Vec<Feedback>,
+    /// How payloads were decoded, as `decode::Config`.
+    pub decode: serde_json::Value,
+    /// The BLAS library that computed it; another one rounds otherwise.
+    pub blas: String,
+    /// The strayd that trained it: version and revision.
+    pub code: String,
     /// Why the round was run.
     pub reason: String,
+    /// What had become of the stream, as `train::drift::Class`; empty where nothing was known.
+    pub class: String,
     /// What the training was like, as `train::Report`; null in older files.
     pub report: serde_json::Value,
     /// Its loss by steps, part by part.

@@ -10,11 +10,13 @@ pub mod interchange;
 mod bundle;
 mod cell;
 mod lineage;
+mod reference;
 mod tensors;
 mod workspace;
 
 pub use artifact::ArtifactError;
 pub use bundle::{AdmissionScale, Model, SchemaMismatch};
 pub use cell::{ModelCell, Thresholds};
-pub use lineage::{Chunk, Curve, Lineage, Span, join_spans};
+pub use lineage::{Chunk, Curve, Feedback, Lineage, Span, join_spans};
+pub use reference::Reference;
 pub use workspace::Workspace;

@@ -219,6 +219,7 @@ impl Lane {
         intake.counts.n_clipped = workspace.values_clipped();
         metrics.all.latents_active_mean.set(workspace.latents_active_mean());
         self.shared.n_alerts.fetch_add(intake.counts.n_alerts, Ordering::Relaxed);
+        self.shared.n_shifts.fetch_add(self.alerting.take_shifts(), Ordering::Relaxed);
         self.shared.n_scored.fetch_add(intake.counts.n_scored, Ordering::Relaxed);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod judge;
 pub mod lane;
 pub mod partition;
 pub mod publish;
+pub mod reproduce;
 pub mod trainer;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
+use self::trainer::requests::Requests;
 use crate::journal::Desk;
 use crate::model::{Model, ModelCell};
 use crate::telemetry::Metrics;
@@ -89,6 +91,10 @@ pub struct Shared {
     pub n_alerts: Arc<AtomicU64>,
     /// Where operators' orders wait for the trainer.
     pub desk: Desk,
+    /// Shifts of the scores that thresholds of all lanes have confirmed since the start.
+    pub n_shifts: Arc<AtomicU64>,
+    /// Requests for a round.
+    pub requests: Requests,
 }
 
 impl Shared {
@@ -110,5 +116,10 @@ impl Shared {
     /// A threshold of one partition as it begins: on the calibration of `model`.
     pub fn threshold_of(&self, model: &Model) -> Box<dyn threshold::Threshold> {
         threshold::build_for(&self.threshold, &model.calibration, self.target(model))
+    }
+
+    /// Shifts of the scores that thresholds of all lanes have confirmed since the start.
+    pub fn n_shifts(&self) -> u64 {
+        self.n_shifts.load(Ordering::Relaxed)
     }
 }

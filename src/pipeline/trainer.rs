@@ -5,10 +5,12 @@
 //! `run` calls it on its own thread, `eval` between two batches.
 
 mod challenger;
+mod drift;
 mod feedback;
 mod pace;
+pub mod requests;
 mod round;
-mod sample;
+pub(super) mod sample;
 mod warm;
 mod watch;
 
@@ -53,6 +55,13 @@ pub struct Config {
     pub retrain_gap: Duration,
     /// How a promoted model is watched.
     pub watch: WatchConfig,
+    /// Time between two looks for drift. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub drift_interval: Duration,
+    /// Shortest time between two rounds because of drift, so that an attack can't order one after another. Default
+    /// 10 min.
+    #[serde(with = "humantime_serde")]
+    pub drift_gap: Duration,
     /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
     pub seed: u64,
     /// What is done with a challenger that the gate lets through. Default auto: it is promoted.
@@ -73,6 +82,8 @@ impl Default for Config {
             retrain_interval: Duration::from_secs(6 * 3600),
             retrain_gap: Duration::from_secs(10),
             watch: WatchConfig::default(),
+            drift_interval: Duration::from_secs(30),
+            drift_gap: Duration::from_secs(600),
             seed: 0,
             mode: Mode::default(),
             cpu_share: 0.5,
@@ -174,6 +185,7 @@ pub struct Trainer {
     pending: Option<Arc<Model>>,
     /// Rounds since one last started afresh.
     n_rounds_warm: u64,
+    outlook: drift::Outlook,
     /// The labels of the model that scores, or why they can't be read.
     labels: Result<Labels, String>,
 }
@@ -205,6 +217,7 @@ impl Trainer {
             stopped: None,
             pending: None,
             n_rounds_warm: 0,
+            outlook: drift::Outlook::default(),
             labels: Ok(Labels::new()),
         }
     }
@@ -259,19 +272,10 @@ impl Trainer {
         if let Some(ticked) = self.candidate(&champion)? {
             return Ok(ticked);
         }
-        let trainer = &self.settings.trainer;
-        let since = self.last_round.elapsed();
-        if !trainer.enabled || since < trainer.retrain_gap {
-            return Ok(Ticked::Nothing);
-        }
-        let reason = match () {
-            () if self.schedule.is_due() => "records",
-            () if since >= trainer.retrain_interval => "time",
-            () => return Ok(Ticked::Nothing),
-        };
-        let ticked = self.round(&champion, reason);
-        self.schedule.done();
-        self.last_round = Instant::now();
+        self.look_out(&champion);
+        let Some(trigger) = self.due() else { return Ok(Ticked::Nothing) };
+        let ticked = self.round(&champion, trigger);
+        self.ran(trigger);
         ticked
     }
 
@@ -377,7 +381,7 @@ impl Trainer {
                 fitted.lineage.records_per_day = sample.pace.records_per_day;
                 "first".clone_into(&mut fitted.lineage.reason);
                 // Labels of models that are gone must not fall on new latents.
-                fitted.cards.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
+                fitted.number_from(self.registry.labels()?.last_key_value().map_or(0, |(id, _)| id + 1));
                 self.admission = Admission::after(&sample.rows, &fitted.rejected);
                 self.adopt(fitted, began)
             }

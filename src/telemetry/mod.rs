@@ -158,6 +158,8 @@ metrics! {
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
     latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
     feedback_total: IntCounterVec("feedback_total", "Opinions on anomalies by what became of them", ["result"]);
+    drift_statistic: Gauge("drift_statistic", "Largest sign of drift that is confirmed by a second, over its limit; from 1 on the stream has drifted");
+    drifts_total: IntCounter("drifts_total", "Times that the stream was found to have drifted");
     trainer_alive: IntGauge("trainer_alive", "1 while the trainer thread runs");
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);

@@ -35,7 +35,55 @@ pub struct Admission {
     /// First offset of each partition that has not been decided on.
     next: BTreeMap<i32, i64>,
     /// Rows that were rejected when they came; a decision is never taken back.
+    #[serde(with = "spans")]
     rejected: BTreeSet<RecordId>,
+}
+
+/// Records of each partition as text, `5-8 13`: a lineage holds up to a thousand of them.
+mod spans {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fmt::Write as _;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::record::RecordId;
+
+    pub(super) fn serialize<S: Serializer>(ids: &BTreeSet<RecordId>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut spans: BTreeMap<i32, Vec<(i64, i64)>> = BTreeMap::new();
+        for id in ids {
+            let of_partition = spans.entry(id.partition).or_default();
+            match of_partition.last_mut() {
+                Some((_, last)) if *last + 1 == id.offset => *last = id.offset,
+                _ => of_partition.push((id.offset, id.offset)),
+            }
+        }
+        let text = |spans: Vec<(i64, i64)>| {
+            let mut text = String::new();
+            for (first, last) in spans {
+                let gap = if text.is_empty() { "" } else { " " };
+                let end = if last > first { format!("-{last}") } else { String::new() };
+                write!(text, "{gap}{first}{end}").expect("text grows without failing");
+            }
+            text
+        };
+        let texts: BTreeMap<i32, String> =
+            spans.into_iter().map(|(partition, spans)| (partition, text(spans))).collect();
+        texts.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<RecordId>, D::Error> {
+        let texts = BTreeMap::<i32, String>::deserialize(deserializer)?;
+        let mut ids = BTreeSet::new();
+        for (partition, text) in texts {
+            for span in text.split_whitespace() {
+                let (first, last) = span.split_once('-').unwrap_or((span, span));
+                let offset = |text: &str| text.parse::<i64>().map_err(D::Error::custom);
+                ids.extend((offset(first)?..=offset(last)?).map(|offset| RecordId { partition, offset }));
+            }
+        }
+        Ok(ids)
+    }
 }
 
 impl Admission {
@@ -169,5 +217,25 @@ impl AdmissionScale {
         let (location, scale) = crate::threshold::median_and_mad(&mut scores);
         let z95 = at_95.map_or(1.645, |score| (score - location) / scale);
         Self { variance, location, scale, z95 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_written_compactly_and_read_back() {
+        let id = |(partition, offset)| RecordId { partition, offset };
+        let admission = Admission {
+            threshold: Some(1.0 / 3.0),
+            n_rows: 5,
+            n_rejected: 2,
+            next: BTreeMap::from([(0, 21), (3, 8)]),
+            rejected: [(0, 5), (0, 6), (0, 7), (0, 13), (3, 0)].map(id).into(),
+        };
+        let written = serde_json::to_value(&admission).expect("plain values");
+        assert_eq!(written["rejected"], serde_json::json!({ "0": "5-7 13", "3": "0" }));
+        assert_eq!(serde_json::from_value::<Admission>(written).expect("what was written"), admission);
     }
 }

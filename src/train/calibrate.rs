@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis};
 
+use super::drift::n_clipped;
 use super::holdout::is_holdout;
 use super::members::{follow, measure, remember, unit, with_units};
 use super::{Fitted, Report, Rows};
-use crate::model::{AdmissionScale, Lineage, Model};
+use crate::model::{AdmissionScale, Lineage, Model, Reference};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
@@ -118,6 +119,7 @@ pub(super) fn calibrate(
             ids: &ids,
         }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
+        reference: reference(rows, &standardised, &held, &ordinary),
         since_fired: since_fired(&latents),
         calibration: Calibration { location, scale, tail },
         members,
@@ -136,6 +138,14 @@ fn held_out(rows: &Rows, admitted: &[bool]) -> Vec<usize> {
     let held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
     let n_admitted = held.iter().filter(|&&i| admitted[i]).count();
     if n_admitted < HOLDOUT_MIN { (0..rows.len()).collect() } else { held }
+}
+
+/// How the features of the ordinary held-out rows were distributed; `ordinary` are places in `held`.
+fn reference(rows: &Rows, standardised: &Standardised, held: &[usize], ordinary: &[usize]) -> Reference {
+    let raw = rows.values.select(Axis(0), &ordinary.iter().map(|&i| held[i]).collect::<Vec<_>>());
+    let n_clipped: u32 = ordinary.iter().map(|&i| n_clipped(standardised.x.row(i))).sum();
+    let n_inputs = (ordinary.len() * standardised.x.ncols()).max(1);
+    Reference::fit(raw.view(), f64::from(n_clipped) / n_inputs as f64)
 }
 
 /// How many rows there were and how many were admitted.

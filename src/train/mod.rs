@@ -9,6 +9,7 @@ mod adopt;
 mod calibrate;
 mod config;
 mod curve;
+pub mod drift;
 mod episodes;
 mod fit;
 mod gate;
@@ -39,9 +40,9 @@ pub use holdout::{is_holdout, may_have_learnt};
 pub use opinions::Opinions;
 pub use rescale::rescale;
 pub use round::{Round, Start, refit, refresh};
-pub use schedule::Schedule;
+pub use schedule::{Limits, Reason, Schedule, Signs, Trigger};
 
-use crate::model::{AdmissionScale, Lineage, Model, artifact};
+use crate::model::{AdmissionScale, Lineage, Model, Reference, artifact};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
 use crate::sae::{self, Autoencoder};
@@ -119,6 +120,8 @@ pub struct Fitted {
     pub cards: Cards,
     /// How admission scores are standardised under it.
     pub admission: AdmissionScale,
+    /// How the features of the held-out rows were distributed.
+    pub reference: Reference,
     /// Held-out records since each latent last fired, `[n_latents]`.
     pub since_fired: Vec<u64>,
     /// Seed, counts and configuration are filled in; source, chunks, parent, champion and reason are the caller's.
@@ -218,7 +221,14 @@ impl Rows {
 impl Fitted {
     /// Keeps ids and labels of the latents that `parent` has too: after a round, or when a fresh fit takes its place.
     pub fn inherit(&mut self, parent: &Model) {
+        self.lineage.next_latent = parent.cards.next_id;
         self.cards.inherit(self.autoencoder.w_dec.view(), (&parent.cards, parent.autoencoder.w_dec.view()));
+    }
+
+    /// Numbers the latents of a first model from `first` on.
+    pub fn number_from(&mut self, first: u64) {
+        self.lineage.next_latent = first;
+        self.cards.number_from(first);
     }
 
     /// Makes it a model version.
@@ -234,6 +244,7 @@ impl Fitted {
             members: self.members,
             cards: self.cards,
             admission: self.admission,
+            reference: Some(self.reference),
             since_fired: self.since_fired,
             lineage: Lineage {
                 report: serde_json::to_value(&self.report).expect("a report of plain values is always JSON"),

@@ -8,9 +8,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::round::value;
 use super::{Ticked, Trainer, TrainerError};
+use crate::blas;
 use crate::model::Model;
+use crate::pipeline::reproduce;
 use crate::telemetry::now_ms;
+use crate::train::drift::Class;
 use crate::train::{Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
@@ -149,6 +153,8 @@ impl Trainer {
 
     pub(super) fn numbered(&self, mut fitted: Fitted) -> Result<Model, TrainerError> {
         fitted.lineage.source = self.history.name();
+        fitted.lineage.decode = value(&self.shared.decode);
+        (fitted.lineage.blas, fitted.lineage.code) = (blas::info(), reproduce::code());
         Ok(fitted.into_model(self.registry.next_version()?, now_ms()))
     }
 
@@ -209,18 +215,13 @@ fn tell(model: &Model, champion: u64, decision: Option<&Decision>, ending: Endin
     );
 }
 
-/// Whether a round's reason says that the stream has changed.
-pub(super) fn is_drift(reason: &str) -> bool {
-    matches!(reason, "drift" | "gradual" | "shift")
-}
-
 impl Trainer {
     /// Where the next round's weights start: afresh after a shift, with most latents dead, and every so often in a
     /// settled stream, in case the weights have lost the power to learn.
-    pub(super) fn start(&self, champion: &Model, reason: &str) -> Start {
+    pub(super) fn start(&self, champion: &Model, class: Class) -> Start {
         let dead = champion.lineage.report["latents_dead_ratio"].as_f64().unwrap_or(0.0);
         let settled = champion.lineage.n_rows_holdout >= self.settings.trainer.gate.settling_rows as u64;
         let is_turn = settled && self.n_rounds_warm + 1 >= FRESH_EVERY;
-        if reason == "shift" || dead > DEAD_MAX || is_turn { Start::Fresh } else { Start::Warm }
+        if class == Class::Shift || dead > DEAD_MAX || is_turn { Start::Fresh } else { Start::Warm }
     }
 }

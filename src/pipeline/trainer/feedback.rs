@@ -12,7 +12,7 @@ use super::Trainer;
 use crate::decode;
 use crate::history::{Bound, History, Range};
 use crate::journal::{Entry, Feedback, Journal, Opinion, Place};
-use crate::model::{Model, features};
+use crate::model::{self, Model, features};
 use crate::record::RecordId;
 use crate::train::{Opinions, Rows};
 
@@ -108,6 +108,17 @@ impl Trainer {
     /// What people have said so far.
     pub(super) fn opinions(&self, n_features: usize) -> Opinions {
         self.heard.as_ref().map_or_else(|| Opinions::none(n_features), |heard| heard.opinions(n_features))
+    }
+
+    /// What the lineage says of it.
+    pub(super) fn feedback_used(&self) -> Vec<model::Feedback> {
+        let name = |opinion: &Opinion| match opinion {
+            Opinion::TruePositive => "true_positive",
+            Opinion::FalsePositive => "false_positive",
+            Opinion::Expected => "expected",
+        };
+        let said = self.heard.iter().flat_map(|heard| &heard.opinions);
+        said.map(|(id, (opinion, _))| model::Feedback { record: *id, verdict: name(opinion).to_owned() }).collect()
     }
 
     /// Hears what is new, and answers it.

@@ -3,18 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::challenger::is_drift;
+use serde::Serialize;
+
 use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
-use crate::train::{self, Opinions, Round, Rows, Start, TrainError};
+use crate::train::drift::Class;
+use crate::train::{self, Opinions, Round, Rows, Start, TrainError, Trigger};
 
 /// p-value under a model's calibration at which feedback counts a row as flagged: the usual target.
 const FLAGGED: f64 = 1e-3;
 
+/// A part of the lineage that is read only to train again.
+pub(super) fn value(part: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(part).expect("plain values with string keys are always JSON")
+}
+
 impl Trainer {
-    /// Runs one round from `champion`, for `reason`.
-    pub(super) fn round(&mut self, champion: &Arc<Model>, reason: &str) -> Result<Ticked, TrainerError> {
+    /// Runs one round from `champion` because of `trigger`.
+    pub(super) fn round(&mut self, champion: &Arc<Model>, trigger: Trigger) -> Result<Ticked, TrainerError> {
         let began = Instant::now();
         let sample = match self.recent_sample(champion) {
             Ok(sample) => sample,
@@ -26,7 +33,7 @@ impl Trainer {
         let parent = self.pending.clone();
         let number = parent.as_ref().map_or(champion.version, |parent| parent.version);
         let seed = self.settings.trainer.seed.wrapping_add(number);
-        let start = self.start(champion, reason);
+        let start = self.start(champion, trigger.class);
         let opinions = self.opinions(champion.n_features());
         let (rows, challenger) = (&sample.rows, parent.as_deref());
         let round = Round { champion, challenger, rows, start, opinions: Some(&opinions), seed };
@@ -43,13 +50,17 @@ impl Trainer {
             Ok(mut fitted) => {
                 fitted.lineage.chunks = sample.chunks;
                 fitted.lineage.records_per_day = sample.pace.after(champion.lineage.records_per_day);
-                reason.clone_into(&mut fitted.lineage.reason);
+                fitted.lineage.admission = value(&self.admission);
+                fitted.lineage.start = value(&start);
+                fitted.lineage.feedback = self.feedback_used();
+                trigger.reason.as_str().clone_into(&mut fitted.lineage.reason);
+                trigger.class.as_str().clone_into(&mut fitted.lineage.class);
                 self.admission = admission;
                 self.n_rounds_warm = if start == Start::Fresh { 0 } else { self.n_rounds_warm + 1 };
                 let rows = opinions.joined(&sample.rows.newest(self.settings.model.rows_max));
                 let mut evidence = self.evidence(champion, &rows, &fitted.admitted, seed);
                 evidence.canaries = opinions.anomalous.values.clone();
-                evidence.drift = is_drift(reason);
+                evidence.drift = trigger.class != Class::None;
                 let report = fitted.report.clone();
                 let model = self.numbered(fitted)?;
                 self.trained(&model, &report, began);

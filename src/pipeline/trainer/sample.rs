@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Trainer, TrainerError};
 use crate::decode::{self, Decoder};
-use crate::history::{Bound, Range, plan};
+use crate::history::{Bound, History, Range, plan};
 use crate::model::features::{self, ResolveError};
 use crate::model::{Chunk, Model};
 use crate::preprocess::Schema;
@@ -21,7 +21,7 @@ use crate::train::Rows;
 const SCHEMA_BYTES_MAX: usize = 64 << 20;
 
 /// Rows to train on, and where they came from.
-pub(super) struct Sample {
+pub(in crate::pipeline) struct Sample {
     pub schema: Arc<Schema>,
     pub rows: Rows,
     pub chunks: Vec<Chunk>,
@@ -31,7 +31,7 @@ pub(super) struct Sample {
 
 /// How fast records come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Pace {
+pub struct Pace {
     /// Records of all partitions; 0 where no time passes.
     pub records_per_day: f64,
     /// Days from the oldest to the newest row.
@@ -154,31 +154,43 @@ impl Trainer {
         Ok(sample)
     }
 
-    fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
-        let n_features = schema.n_features();
-        let mut reading = Reading {
-            decoder: decode::build(&self.shared.decode, &features::fields(schema)),
-            values: Vec::new(),
-            rows: Vec::new(),
-            row: vec![f32::NAN; n_features],
-        };
-        let mut chunks = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            let (mut hash, mut n_records) = (Sha256::new(), 0);
-            self.history.read(std::slice::from_ref(range), &mut |past| {
-                n_records += 1;
-                if let Some(payload) = past.payload {
-                    hash.update(payload);
-                    reading.take(past.id, past.time_ms, payload);
-                }
-            })?;
-            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            let Range { partition, start, end } = *range;
-            chunks.push(Chunk { partition, start, end, n_records, sha256 });
-        }
-        let pace = Pace::of(&reading.rows);
-        Ok(Sample { schema: Arc::clone(schema), rows: reading.in_time_order(n_features), chunks, pace })
+    pub(super) fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
+        read_rows(&mut *self.history, &self.shared.decode, schema, ranges)
     }
+}
+
+/// Reads `ranges` of the history as rows of `schema`, in time order, with the checksum of each range.
+///
+/// Errors: what is wrong, in words for the user; trying again may help.
+pub(in crate::pipeline) fn read_rows(
+    history: &mut dyn History,
+    decode: &decode::Config,
+    schema: &Arc<Schema>,
+    ranges: &[Range],
+) -> Result<Sample, String> {
+    let n_features = schema.n_features();
+    let mut reading = Reading {
+        decoder: decode::build(decode, &features::fields(schema)),
+        values: Vec::new(),
+        rows: Vec::new(),
+        row: vec![f32::NAN; n_features],
+    };
+    let mut chunks = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let (mut hash, mut n_records) = (Sha256::new(), 0);
+        history.read(std::slice::from_ref(range), &mut |past| {
+            n_records += 1;
+            if let Some(payload) = past.payload {
+                hash.update(payload);
+                reading.take(past.id, past.time_ms, payload);
+            }
+        })?;
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let Range { partition, start, end } = *range;
+        chunks.push(Chunk { partition, start, end, n_records, sha256 });
+    }
+    let pace = Pace::of(&reading.rows);
+    Ok(Sample { schema: Arc::clone(schema), rows: reading.in_time_order(n_features), chunks, pace })
 }
 
 /// Rows under construction.
