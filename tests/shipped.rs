@@ -256,7 +256,7 @@ fn prometheus_accepts_rules_and_configuration() {
 }
 
 /// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 15] = [
+const HEALTHY: [(&str, &str); 16] = [
     ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
@@ -268,6 +268,7 @@ const HEALTHY: [(&str, &str); 15] = [
     ("strayd_records_scored_total{job=\"strayd\", instance=\"a\"}", "0+6000x180"),
     ("strayd_records_rejected_total{job=\"strayd\", instance=\"a\", reason=\"malformed\"}", "0+6x180"),
     ("strayd_anomalies_total{job=\"strayd\", instance=\"a\", severity=\"low\"}", "0+6x180"),
+    ("strayd_alerts_suppressed_total{job=\"strayd\", instance=\"a\", reason=\"rate_limit\"}", "0x180"),
     ("strayd_produce_errors_total{job=\"strayd\", instance=\"a\", reason=\"anomalies\"}", "0x180"),
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "1x180"),
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
@@ -275,7 +276,7 @@ const HEALTHY: [(&str, &str); 15] = [
 ];
 
 /// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 13] = [
+const TROUBLE: [(&str, &str, &str); 14] = [
     ("StraydDown", "up", "0x180"),
     ("StraydNotReady", "strayd_model_loaded", "0x180"),
     ("StraydNotReady", "strayd_lane_alive", "0x180"),
@@ -288,6 +289,7 @@ const TROUBLE: [(&str, &str, &str); 13] = [
     ("StraydTrainingFails", "strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "0+1x180"),
     ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
     ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
+    ("StraydRateLimited", "strayd_alerts_suppressed_total", "0+1x180"),
     ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
 ];
 
