@@ -142,7 +142,6 @@ fn records_that_come_again_give_the_same_changes_however_they_are_batched() {
     assert_shows(&page, "incidents_open 0");
     let (open, page) = through_a_lane("", 4, records("a", 0, 3, ANOMALOUS), None);
     assert_eq!(of(&open, Channel::Incidents).len(), 1);
-    // The lane has gone, and with it what it had open.
     assert_shows(&page, "incidents_open 1");
 }
 

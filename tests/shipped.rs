@@ -268,6 +268,7 @@ const HEALTHY: [(&str, &str); 16] = [
     ("strayd_records_scored_total{job=\"strayd\", instance=\"a\"}", "0+6000x180"),
     ("strayd_records_rejected_total{job=\"strayd\", instance=\"a\", reason=\"malformed\"}", "0+6x180"),
     ("strayd_anomalies_total{job=\"strayd\", instance=\"a\", severity=\"low\"}", "0+6x180"),
+    ("strayd_alerts_suppressed_total{job=\"strayd\", instance=\"a\", reason=\"rate_limit\"}", "0x180"),
     ("strayd_produce_errors_total{job=\"strayd\", instance=\"a\", reason=\"anomalies\"}", "0x180"),
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "1x180"),
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
@@ -290,6 +291,7 @@ const TROUBLE: [(&str, &str, &str); 14] = [
     ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
     ("StraydPromotionsStopped", "strayd_promotions_stopped", "1x180"),
     ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
+    ("StraydRateLimited", "strayd_alerts_suppressed_total", "0+1x180"),
     ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
 ];
 

@@ -27,7 +27,7 @@ impl Limit {
         }
         let newest_ms = *self.newest_ms.get_or_insert(time_ms);
         let elapsed_ms = time_ms.saturating_sub(newest_ms);
-        if elapsed_ms > 0 || elapsed_ms < -LATE_MS_MAX {
+        if !(-LATE_MS_MAX..=0).contains(&elapsed_ms) {
             let refill = self.per_minute * elapsed_ms.max(0) as f64 / 60_000.0;
             self.tokens = (self.tokens + refill).min(self.per_minute.max(1.0));
             self.newest_ms = Some(time_ms);
