@@ -164,7 +164,7 @@ fn a_shift_is_confirmed_once_and_not_alerted_for_ever() {
 
 #[test]
 fn a_constant_series_never_alerts_and_its_first_change_is_not_missed() {
-    for value in [0.0, 0.1, -7.3, 12345.678_9, 7e8] {
+    for value in [0.0, 0.1, -7.3, 12345.6789, 7e8] {
         for n in [0, 1, 40, 5000] {
             let mut state = AdaptivePot::new(&Config::default(), Q, &calibration(vec![value; n]));
             let begins = if n == 0 && value > 1.0 { 20_000 } else { 0 };
