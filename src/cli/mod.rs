@@ -70,6 +70,8 @@ enum Command {
     Compare(compare::Options),
     /// Searches a CSV file for a better configuration of the model than the configured one
     Tune(tune::Options),
+    /// Replays a CSV file of scores through a threshold and measures its alerts, or compares all thresholds
+    Threshold(threshold::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Eval(options) => eval::run(options),
         Command::Compare(options) => compare::run(options),
         Command::Tune(options) => tune::run(options),
+        Command::Threshold(options) => threshold::run(options),
         Command::Explain(options) => explain::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),

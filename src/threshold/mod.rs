@@ -28,7 +28,6 @@ pub use quantile::{Quantile, SlidingQuantile};
 pub use severity::Severity;
 pub use spot::Spot;
 pub use tail::Tail;
-pub use window::Window;
 
 /// Scores are cut to this before they are learnt: sums of larger ones aren't finite.
 const Z_MAX: f64 = 1e12;

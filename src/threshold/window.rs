@@ -120,7 +120,7 @@ fn coprime_stride(n: usize) -> usize {
         a
     };
     let first = ((n as f64 * 0.618) as usize).max(1);
-    (first..).find(|stride| gcd(*stride, n) <= 1).expect("1 or n + 1 is reached")
+    (first..=n + 1).find(|stride| gcd(*stride, n) <= 1).expect("1 or n + 1 is reached")
 }
 
 /// Ascending values in blocks.

@@ -50,6 +50,8 @@ pub enum Scenario {
     Burst6,
     /// As many anomalies, in bursts of 800 to 1600, 3.5 above.
     LongBurst,
+    /// Single anomalies, 3.5 above the median, one in 200 records: five times a target of 1e-3.
+    Frequent,
     /// The median rises by 3.5 half-way, for good.
     BigJump,
 }
@@ -65,7 +67,7 @@ pub struct Stream {
 
 impl Scenario {
     /// All scenarios, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Stationary,
         Self::Slow,
         Self::Ramp,
@@ -76,6 +78,7 @@ impl Scenario {
         Self::Burst,
         Self::Burst6,
         Self::LongBurst,
+        Self::Frequent,
         Self::BigJump,
     ];
 
@@ -92,6 +95,7 @@ impl Scenario {
             Self::Burst => "burst",
             Self::Burst6 => "burst6",
             Self::LongBurst => "longburst",
+            Self::Frequent => "frequent",
             Self::BigJump => "bigjump",
         }
     }
@@ -108,6 +112,7 @@ impl Scenario {
             Self::Burst => stream.add_bursts(3.5, 22, (20, 200), &mut rng),
             Self::Burst6 => stream.add_bursts(6.0, 22, (20, 200), &mut rng),
             Self::LongBurst => stream.add_bursts(3.5, 2, (800, 1600), &mut rng),
+            Self::Frequent => stream.add_bursts(3.5, 550, (1, 1), &mut rng),
             Self::BigJump => stream.truth[N_RECORDS / 2..N_RECORDS / 2 + SETTLING].fill(Truth::Change),
             _ => {}
         }
