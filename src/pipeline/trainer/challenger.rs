@@ -12,10 +12,12 @@ use super::{Ticked, Trainer, TrainerError};
 use crate::model::Model;
 use crate::telemetry::now_ms;
 use crate::threshold;
-use crate::train::{Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
+use crate::train::{self, Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
 const FRESH_EVERY: u64 = 7;
+/// Rounds between fresh starts with dead latents: where the data leave most latents idle, new ones are idle, too.
+const FRESH_DEAD_EVERY: u64 = 2;
 /// Share of dead latents above which a round starts afresh.
 const DEAD_MAX: f64 = 0.5;
 
@@ -96,6 +98,24 @@ impl Trainer {
         // What did harm is left; anything else goes on, from where it stands.
         self.pending = (ending != Ending::Rejected).then(|| Arc::new(model));
         Ok(Ticked::Stayed(version))
+    }
+
+    /// Measures anew what standardises the scores of a champion that was kept, and puts the result in the lanes: the
+    /// weights stay. Not where a person wants to see every change.
+    pub(super) fn follow_stream(&mut self, champion: &Model, rows: &Rows, admitted: &[bool]) -> Result<(), TrainerError> {
+        if self.settings.trainer.mode != Mode::Auto || self.registry.pinned()?.is_some() {
+            return Ok(());
+        }
+        let mut fitted = train::refresh(champion, rows, admitted, &self.settings.model);
+        "refreshed".clone_into(&mut fitted.lineage.reason);
+        fitted.lineage.chunks.clone_from(&champion.lineage.chunks);
+        let model = self.numbered(fitted)?;
+        self.registry.store(&model)?;
+        self.registry.promote(model.version)?;
+        let pending = self.pending.take();
+        self.swap(Arc::new(model), "refreshed");
+        self.pending = pending;
+        Ok(())
     }
 
     /// Judges the next submitted model, if one waits.
@@ -206,12 +226,13 @@ pub(super) fn is_drift(reason: &str) -> bool {
 }
 
 impl Trainer {
-    /// Where the next round's weights start: afresh after a shift, with most latents dead, and every so often in a
-    /// settled stream, in case the weights have lost the power to learn.
+    /// Where the next round's weights start: afresh after a shift, and every so often in a settled stream, in case the
+    /// weights have lost the power to learn; sooner with most latents dead.
     pub(super) fn start(&self, champion: &Model, reason: &str) -> Start {
         let dead = champion.lineage.report["latents_dead_ratio"].as_f64().unwrap_or(0.0);
         let settled = champion.lineage.n_rows_holdout >= self.settings.trainer.gate.settling_rows as u64;
         let is_turn = settled && self.n_rounds_warm + 1 >= FRESH_EVERY;
-        if reason == "shift" || dead > DEAD_MAX || is_turn { Start::Fresh } else { Start::Warm }
+        let is_dead = dead > DEAD_MAX && self.n_rounds_warm >= FRESH_DEAD_EVERY;
+        if reason == "shift" || is_dead || is_turn { Start::Fresh } else { Start::Warm }
     }
 }

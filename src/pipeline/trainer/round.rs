@@ -43,10 +43,15 @@ impl Trainer {
                 let rows = sample.rows.newest(self.settings.model.rows_max);
                 let mut evidence = self.evidence(&rows, &fitted.admitted, seed);
                 evidence.drift = is_drift(reason);
+                let admitted = fitted.admitted.clone();
                 let report = fitted.report.clone();
                 let model = self.numbered(fitted)?;
                 self.trained(&model, &report, began);
-                self.challenge(champion, model, &evidence)
+                let ticked = self.challenge(champion, model, &evidence)?;
+                if matches!(ticked, Ticked::Stayed(_)) {
+                    self.follow_stream(champion, &rows, &admitted)?;
+                }
+                Ok(ticked)
             }
             // A quiet topic: the next round has more.
             Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
