@@ -256,7 +256,7 @@ fn prometheus_accepts_rules_and_configuration() {
 }
 
 /// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 16] = [
+const HEALTHY: [(&str, &str); 17] = [
     ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
@@ -277,7 +277,7 @@ const HEALTHY: [(&str, &str); 16] = [
 ];
 
 /// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 14] = [
+const TROUBLE: [(&str, &str, &str); 15] = [
     ("StraydDown", "up", "0x180"),
     ("StraydNotReady", "strayd_model_loaded", "0x180"),
     ("StraydNotReady", "strayd_lane_alive", "0x180"),

@@ -227,6 +227,12 @@ fn train_again(again: Again<'_>, recipe: Recipe, progress: OnProgress<'_>) -> Re
     };
     // What the counter of latents stood at is the registry's matter, not the parent's file's.
     parent.cards.next_id = lineage.next_latent;
+    if start == Start::Refresh {
+        let rows = opinions.joined(&sample.rows.newest(config.rows_max));
+        let mut admitted = admission.decide(&champion, &rows, &config);
+        opinions.overrule(&rows, &mut admitted);
+        return Ok(train::refresh(&parent, &rows, &admitted, &opinions.told(&rows), &config));
+    }
     let (rows, seed) = (&sample.rows, lineage.seed);
     let round = Round { champion: &champion, challenger: Some(&parent), rows, start, opinions: Some(&opinions), seed };
     train::refit(round, &mut admission, &config, progress)

@@ -99,8 +99,19 @@ const LATENCY: &[f64] =
 /// What may become of an opinion, as in the metric's label.
 const FEEDBACK_RESULTS: [&str; 6] = ["applied", "malformed", "unknown_id", "unusable", "gone", "unreachable"];
 /// What may become of a model, as in the metric's label.
-const PROMOTION_RESULTS: [&str; 10] =
-    ["promoted", "restored", "switched", "rolled_back", "kept", "rejected", "shadowed", "waiting", "pinned", "stopped"];
+const PROMOTION_RESULTS: [&str; 11] = [
+    "promoted",
+    "restored",
+    "switched",
+    "rolled_back",
+    "kept",
+    "rejected",
+    "shadowed",
+    "waiting",
+    "pinned",
+    "stopped",
+    "refreshed",
+];
 /// Seconds for one batch of at most a few hundred rows.
 const SCORING: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1];
 /// Seconds for a training.

@@ -47,7 +47,7 @@ pub struct GateConfig {
     pub improvement: f64,
     /// Draws of the bootstrap; default 500.
     pub resamples: usize,
-    /// Least sensitivity to planted anomalies, as a share of the champion's; default 0.95.
+    /// Least AUC-ROC of planted anomalies over held-out rows, as a share of the champion's; default 0.95.
     pub sensitivity: f64,
     /// Least share of confirmed and quarantined anomalies that stay flagged; default 0.9.
     pub canaries: f64,
@@ -97,6 +97,9 @@ impl GateConfig {
         if self.resamples < 100 {
             problems.push(format!("resamples is {}, it must be at least 100", self.resamples));
         }
+        if self.holdout_rows < ROWS_MIN {
+            problems.push(format!("holdout_rows is {}, it must be at least {ROWS_MIN}", self.holdout_rows));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
@@ -138,10 +141,13 @@ pub struct Check {
     /// What was looked at.
     pub name: String,
     /// The champion's figure.
+    #[serde(deserialize_with = "nan_for_null")]
     pub champion: f64,
-    /// The challenger's figure.
+    /// The challenger's figure; not finite where it diverged.
+    #[serde(deserialize_with = "nan_for_null")]
     pub challenger: f64,
     /// What the challenger's figure is held to.
+    #[serde(deserialize_with = "nan_for_null")]
     pub limit: f64,
     /// Whether it holds.
     pub passed: bool,
@@ -160,6 +166,11 @@ pub struct Decision {
     pub semantic_change: bool,
     /// Held-out rows that were looked at.
     pub n_holdout: usize,
+}
+
+/// JSON has no NaN: what is not finite is written as null.
+fn nan_for_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl fmt::Display for Check {
@@ -290,7 +301,7 @@ fn sound(champion: &Model, challenger: &Model, holdout: ArrayView2<'_, f32>) -> 
 
 /// What says whether a model works at all.
 struct Health {
-    /// Share of the rows with a score that have a finite one; 0 where the calibration is not finite.
+    /// Share of the rows that have a finite score; 0 where the calibration is not finite.
     finite: f64,
     /// Share of the variance that is explained.
     explained: f64,
@@ -304,15 +315,14 @@ impl Health {
     fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
         let mut workspace = Workspace::new();
         model.score(holdout, &mut workspace);
-        let whole = holdout.rows().into_iter().map(|row| row.iter().all(|value| value.is_finite()));
-        let scored: Vec<f64> = whole.zip(workspace.raw()).filter(|(whole, _)| *whole).map(|(_, raw)| *raw).collect();
-        let n_finite = scored.iter().filter(|raw| raw.is_finite()).count();
+        // Every row was admitted, so every row can be scored.
+        let n_finite = workspace.raw().iter().filter(|raw| raw.is_finite()).count();
         let calibration = &model.calibration;
         let calibrated = calibration.location.is_finite() && calibration.scale.is_finite();
         let latents = workspace.latents();
         let n_dead = latents.columns().into_iter().filter(|column| column.iter().all(|f| *f == 0.0)).count();
         Self {
-            finite: if calibrated { n_finite as f64 / scored.len().max(1) as f64 } else { 0.0 },
+            finite: if calibrated { n_finite as f64 / holdout.nrows().max(1) as f64 } else { 0.0 },
             explained: workspace.explained_variance(),
             dead: n_dead as f64 / latents.ncols().max(1) as f64,
             active: workspace.latents_active_mean() / model.autoencoder.k.max(1) as f64,
@@ -359,7 +369,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Condition 3: how well planted anomalies are told from the held-out rows: 2·AUC − 1, so that 0 is by chance.
+    /// Condition 3: how well planted anomalies are told from the held-out rows, as an AUC-ROC.
     ///
     /// Recall at an alert level would favour the champion, which chose the held-out rows: it finds none of them
     /// remarkable. A rank over all of them hardly feels that their last few hundredths are cut off.
@@ -379,7 +389,7 @@ impl Pair<'_> {
         let check = |name: &str, rows: &Array2<f32>| {
             let champion = separation(&before, &z_scores(self.champion, rows.view()));
             let challenger = separation(&after, &z_scores(self.challenger, rows.view()));
-            let limit = config.sensitivity * champion.max(0.0);
+            let limit = config.sensitivity * champion;
             Check { name: name.to_owned(), champion, challenger, limit, passed: challenger >= limit }
         };
         [check("sensitivity to swapped values", &swapped), check("sensitivity to shifted values", &shifted)]
@@ -414,11 +424,11 @@ impl Pair<'_> {
     }
 }
 
-/// 2·AUC − 1 of `planted` over `ordinary` scores; NaN are left out.
+/// AUC-ROC of `planted` over `ordinary` scores; NaN are left out.
 fn separation(ordinary: &[f64], planted: &[f64]) -> f64 {
     let both = || ordinary.iter().map(|z| (*z, false)).chain(planted.iter().map(|z| (*z, true)));
     let (scores, labels): (Vec<f64>, Vec<bool>) = both().filter(|(z, _)| !z.is_nan()).unzip();
-    2.0 * ranking::auc_roc(&scores, &labels).unwrap_or(0.5) - 1.0
+    ranking::auc_roc(&scores, &labels).unwrap_or(0.5)
 }
 
 /// Whether each row's p-value under `model` is at most `p`.

@@ -40,13 +40,13 @@ impl Opinions {
     }
 
     /// Which of `rows` people have called ordinary.
-    pub(super) fn told(&self, rows: &Rows) -> Vec<bool> {
+    pub fn told(&self, rows: &Rows) -> Vec<bool> {
         let ordinary: BTreeSet<RecordId> = self.ordinary.ids.iter().copied().collect();
         rows.ids.iter().map(|id| ordinary.contains(id)).collect()
     }
 
     /// Overrules a decision on each of `rows`.
-    pub(super) fn overrule(&self, rows: &Rows, admitted: &mut [bool]) {
+    pub fn overrule(&self, rows: &Rows, admitted: &mut [bool]) {
         let ids = |rows: &Rows| rows.ids.iter().copied().collect::<BTreeSet<RecordId>>();
         let (ordinary, anomalous) = (ids(&self.ordinary), ids(&self.anomalous));
         for (id, admitted) in rows.ids.iter().zip(admitted) {

@@ -33,6 +33,8 @@ pub enum Start {
     /// From nothing, with a new scaler: after a shift, with many dead latents, and now and then against weights that
     /// have become unable to learn.
     Fresh,
+    /// Nowhere: they stay, and what standardises the scores is measured anew.
+    Refresh,
 }
 
 /// What a round is made of.
@@ -113,7 +115,7 @@ pub fn refit(
     };
     let trained = match round.start {
         Start::Warm => go_on(&round, &train, config, progress)?,
-        Start::Fresh => start_afresh(&round, &admitted, config, progress)?,
+        Start::Fresh | Start::Refresh => start_afresh(&round, &admitted, config, progress)?,
     };
     let countable: Vec<bool> = episodes::countable(champion, rows)
         .into_iter()
@@ -159,10 +161,10 @@ fn repeated(told: &[bool], round_rows: usize) -> Vec<usize> {
 ///
 /// A champion that is kept for many rounds must follow the stream in this: else it admits ever less of it, and no
 /// challenger can be trained or judged on what the stream has become.
-pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], config: &Config) -> Fitted {
+pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], told: &[bool], config: &Config) -> Fitted {
     let countable = episodes::countable(champion, rows);
-    let (told, members) = (vec![false; rows.len()], &config.members);
-    let material = Material { rows, admitted, countable: &countable, told: &told, members, parent: Some(champion) };
+    let members = &config.members;
+    let material = Material { rows, admitted, countable: &countable, told, members, parent: Some(champion) };
     let (preprocessor, autoencoder) = (champion.preprocessor.clone(), champion.autoencoder.clone());
     let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, material);
     fitted.inherit(champion);
@@ -172,6 +174,11 @@ pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], config: &Config
     fitted.lineage.parent = Some(champion.version);
     fitted.lineage.champion = Some(champion.version);
     fitted.lineage.n_rows_train = lineage.n_rows_train;
+    // What is remembered is as near to itself as what is learnt.
+    let remembered = (0..rows.len()).rev().filter(|&i| admitted[i] && !told[i] && !is_holdout(rows.ids[i]));
+    let new = Span::around(remembered.take(members.memory_rows).map(|i| rows.ids[i]));
+    let untold = (0..rows.len()).filter(|&i| !told[i]).map(|i| rows.ids[i]);
+    fitted.lineage.learnt = join_spans(&lineage.learnt, &new, &Span::around(untold));
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     fitted
 }

@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::round::value;
 use super::{Ticked, Trainer, TrainerError};
 use crate::blas;
-use crate::model::Model;
+use crate::model::{Lineage, Model};
 use crate::pipeline::reproduce;
 use crate::telemetry::now_ms;
 use crate::train::drift::Class;
-use crate::train::{Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
+use crate::train::{self, Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
 const FRESH_EVERY: u64 = 7;
+/// Rounds between fresh starts with dead latents: where the data leave most latents idle, new ones are idle, too.
+const FRESH_DEAD_EVERY: u64 = 2;
 /// Share of dead latents above which a round starts afresh.
 const DEAD_MAX: f64 = 0.5;
 
@@ -73,6 +75,19 @@ impl Ending {
     }
 }
 
+/// The newest rows, and what a round has said of them.
+#[derive(Clone, Copy)]
+pub(super) struct Stream<'a> {
+    /// The rows, in time order.
+    pub rows: &'a Rows,
+    /// Which of them people have called ordinary.
+    pub told: &'a [bool],
+    /// Which of them the champion admitted.
+    pub admitted: &'a [bool],
+    /// Lineage of the round's challenger: the rows are the same.
+    pub lineage: &'a Lineage,
+}
+
 impl Trainer {
     /// Judges a challenger and does what the mode says; it has a version and is not stored yet.
     pub(super) fn challenge(
@@ -104,6 +119,32 @@ impl Trainer {
         // What did harm is left; anything else goes on, from where it stands.
         self.pending = (ending != Ending::Rejected).then(|| Arc::new(model));
         Ok(Ticked::Stayed(version))
+    }
+
+    /// Measures anew what standardises the scores of a champion that was kept, and puts the result in the lanes: the
+    /// weights stay. Not where a person wants to see every change.
+    pub(super) fn follow_stream(&mut self, champion: &Model, stream: Stream<'_>) -> Result<(), TrainerError> {
+        if self.settings.trainer.mode != Mode::Auto || self.registry.pinned()?.is_some() {
+            return Ok(());
+        }
+        let Stream { rows, told, admitted, lineage } = stream;
+        let mut fitted = train::refresh(champion, rows, admitted, told, &self.settings.model);
+        fitted.lineage = Lineage {
+            chunks: lineage.chunks.clone(),
+            admission: lineage.admission.clone(),
+            feedback: lineage.feedback.clone(),
+            records_per_day: lineage.records_per_day,
+            start: value(&Start::Refresh),
+            reason: "refreshed".to_owned(),
+            ..fitted.lineage
+        };
+        let model = self.numbered(fitted)?;
+        self.registry.store(&model)?;
+        self.registry.promote(model.version)?;
+        let pending = self.pending.take();
+        self.swap(Arc::new(model), "refreshed", Some(rows));
+        self.pending = pending;
+        Ok(())
     }
 
     /// Judges the next submitted model, if one waits.
@@ -216,12 +257,13 @@ fn tell(model: &Model, champion: u64, decision: Option<&Decision>, ending: Endin
 }
 
 impl Trainer {
-    /// Where the next round's weights start: afresh after a shift, with most latents dead, and every so often in a
-    /// settled stream, in case the weights have lost the power to learn.
+    /// Where the next round's weights start: afresh after a shift, and every so often in a settled stream, in case the
+    /// weights have lost the power to learn; sooner with most latents dead.
     pub(super) fn start(&self, champion: &Model, class: Class) -> Start {
         let dead = champion.lineage.report["latents_dead_ratio"].as_f64().unwrap_or(0.0);
         let settled = champion.lineage.n_rows_holdout >= self.settings.trainer.gate.settling_rows as u64;
         let is_turn = settled && self.n_rounds_warm + 1 >= FRESH_EVERY;
-        if class == Class::Shift || dead > DEAD_MAX || is_turn { Start::Fresh } else { Start::Warm }
+        let is_dead = dead > DEAD_MAX && self.n_rounds_warm >= FRESH_DEAD_EVERY;
+        if class == Class::Shift || is_dead || is_turn { Start::Fresh } else { Start::Warm }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::challenger::Stream;
 use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
@@ -61,11 +62,18 @@ impl Trainer {
                 let mut evidence = self.evidence(champion, &rows, &fitted.admitted, seed);
                 evidence.canaries = opinions.anomalous.values.clone();
                 evidence.drift = trigger.class != Class::None;
+                let (admitted, lineage) = (fitted.admitted.clone(), fitted.lineage.clone());
                 let report = fitted.report.clone();
                 let model = self.numbered(fitted)?;
                 self.trained(&model, &report, began);
                 tell_opinions(&opinions, champion, &model);
-                self.challenge(champion, model, &evidence, &sample.rows)
+                let ticked = self.challenge(champion, model, &evidence, &sample.rows)?;
+                if matches!(ticked, Ticked::Stayed(_)) {
+                    let told = opinions.told(&rows);
+                    let stream = Stream { rows: &rows, told: &told, admitted: &admitted, lineage: &lineage };
+                    self.follow_stream(champion, stream)?;
+                }
+                Ok(ticked)
             }
             // A quiet topic: the next round has more.
             Err(TrainError::TooFewRows { .. } | TrainError::Stopped) => Ok(Ticked::Nothing),
