@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 const BUCKETS_OF_A_SIZE: usize = 5;
 /// Fewest numbers on either side of a cut.
 const SIDE_MIN: u64 = 16;
-/// Numbers between two tests: a test walks over all buckets.
-const EVERY: u64 = 32;
 
 /// Consecutive numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +33,6 @@ pub(super) struct Adwin {
     delta: f64,
     /// Newest first.
     buckets: VecDeque<Bucket>,
-    n_seen: u64,
     /// Largest difference of means over its limit at the last test.
     ratio: f64,
 }
@@ -57,7 +54,7 @@ impl Bucket {
 impl Adwin {
     /// An empty window whose false alarms have at most the probability `delta` a test.
     pub(super) fn new(delta: f64) -> Self {
-        Self { delta, buckets: VecDeque::new(), n_seen: 0, ratio: 0.0 }
+        Self { delta, buckets: VecDeque::new(), ratio: 0.0 }
     }
 
     /// Largest difference of means over its limit at the last test; above 1 the window was cut.
@@ -65,12 +62,10 @@ impl Adwin {
         self.ratio
     }
 
-    /// Takes the next number, from 0 to 1, and says whether the mean has changed.
-    pub(super) fn add(&mut self, u: f64) -> Option<Cut> {
+    /// Takes the next number, from 0 to 1.
+    pub(super) fn add(&mut self, u: f64) {
         self.buckets.push_front(Bucket { n: 1, sum: u, squares: u * u });
-        self.n_seen += 1;
         self.compress();
-        if self.n_seen.is_multiple_of(EVERY) { self.test() } else { None }
     }
 
     /// Joins the two oldest buckets of each size of which there are too many.
@@ -90,19 +85,21 @@ impl Adwin {
         }
     }
 
-    /// Drops the oldest buckets while some cut of the window has two different means.
-    fn test(&mut self) -> Option<Cut> {
-        let first = self.widest();
+    /// Drops the oldest buckets while some cut of the window has two different means, and says whether there was one.
+    /// `dependence` is by how much more numbers are needed than of independent ones. A test walks over all buckets: not
+    /// for every number.
+    pub(super) fn test(&mut self, dependence: f64) -> Option<Cut> {
+        let first = self.widest(dependence);
         self.ratio = first.map_or(0.0, |(ratio, _)| ratio);
         let cut = first.filter(|(ratio, _)| *ratio > 1.0).map(|(_, cut)| cut)?;
-        while self.widest().is_some_and(|(ratio, _)| ratio > 1.0) {
+        while self.widest(dependence).is_some_and(|(ratio, _)| ratio > 1.0) {
             self.buckets.pop_back();
         }
         Some(cut)
     }
 
     /// The cut whose difference of means is largest against its limit.
-    fn widest(&self) -> Option<(f64, Cut)> {
+    fn widest(&self, dependence: f64) -> Option<(f64, Cut)> {
         let whole = self.buckets.iter().fold(Bucket::default(), |whole, bucket| whole.join(*bucket));
         let n = whole.n as f64;
         let variance = (whole.squares / n - whole.mean().powi(2)).max(0.0);
@@ -118,7 +115,7 @@ impl Adwin {
             if after.n < SIDE_MIN {
                 break;
             }
-            let harmonic = 1.0 / before.n as f64 + 1.0 / after.n as f64;
+            let harmonic = dependence * (1.0 / before.n as f64 + 1.0 / after.n as f64);
             let limit = (2.0 * harmonic * variance * confidence).sqrt() + 2.0 / 3.0 * harmonic * confidence;
             let cut = Cut { before: before.mean(), after: after.mean() };
             let ratio = (cut.after - cut.before).abs() / limit;
@@ -137,13 +134,21 @@ mod tests {
 
     use super::*;
 
+    /// Feeds `n` numbers, tests after every 32nd, and returns the first change and after how many it was seen.
+    fn feed(adwin: &mut Adwin, n: usize, mut next: impl FnMut() -> f64) -> Option<(usize, Cut)> {
+        (1..=n).fold(None, |seen, i| {
+            adwin.add(next());
+            let cut = if i % 32 == 0 { adwin.test(1.0) } else { None };
+            seen.or(cut.map(|cut| (i, cut)))
+        })
+    }
+
     #[test]
     fn a_stationary_stream_never_alarms() {
         for seed in 0..20 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut adwin = Adwin::new(1e-3);
-            let cuts = (0..30_000).filter_map(|_| adwin.add(rng.random())).count();
-            assert_eq!(cuts, 0, "seed {seed}");
+            assert_eq!(feed(&mut adwin, 30_000, || rng.random()), None, "seed {seed}");
             assert!(adwin.buckets.len() < 80, "{} buckets", adwin.buckets.len());
             assert_eq!(adwin.buckets.iter().map(|bucket| bucket.n).sum::<u64>(), 30_000);
         }
@@ -154,13 +159,11 @@ mod tests {
         for seed in 0..20 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut adwin = Adwin::new(1e-3);
-            (0..5000).for_each(|_| _ = adwin.add(rng.random::<f64>() * 0.9));
-            let mut moved = || rng.random::<f64>() * 0.9 + 0.1;
-            let seen = (1..=1500).find_map(|n| adwin.add(moved()).map(|cut| (n, cut)));
+            assert_eq!(feed(&mut adwin, 5000, || rng.random::<f64>() * 0.9), None);
+            let seen = feed(&mut adwin, 4000, || rng.random::<f64>() * 0.9 + 0.1);
             let (n, cut) = seen.unwrap_or_else(|| panic!("seed {seed}: not seen"));
             assert!(n <= 1000, "seed {seed}: only after {n}");
             assert!(cut.after > cut.before, "{cut:?}");
-            (0..3000).for_each(|_| _ = adwin.add(moved()));
             let left = adwin.buckets.iter().fold(Bucket::default(), |sum, bucket| sum.join(*bucket));
             assert!((left.mean() - 0.55).abs() < 0.03, "seed {seed}: {}", left.mean());
         }
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn buckets_of_a_size_are_joined_two_by_two() {
         let mut adwin = Adwin::new(1e-3);
-        (0..12).for_each(|i| _ = adwin.add(f64::from(i) / 100.0));
+        (0..12).for_each(|i| adwin.add(f64::from(i) / 100.0));
         let sizes: Vec<u64> = adwin.buckets.iter().map(|bucket| bucket.n).collect();
         assert_eq!(sizes, [1, 1, 1, 1, 2, 2, 2, 2]);
         assert!((adwin.buckets[7].sum - 0.01).abs() < 1e-12, "the oldest holds 0 and .01");

@@ -1,11 +1,13 @@
 //! Whether the stream is still what the model was calibrated on.
 //!
 //! MODEL 3.3. Scores are looked at as u = F(z), their place in the distribution of the held-out rows: raw scores have
-//! tails that set off any such test (5 and 23 false drifts in 30,000 records against none). One sign is not enough:
+//! tails that set off any such test (5 and 23 false drifts in 30,000 records against none), and limits grow with the
+//! dependence of neighbours. One sign is not enough:
 //! ADWIN must see the mean of u move, and features, u itself or clipped values must have left the reference. It decides
 //! nothing about training, and reads no clock: the order of the records decides alone.
 
 mod adwin;
+mod dependence;
 mod page_hinkley;
 mod psi;
 
@@ -15,6 +17,7 @@ use ndarray::{ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 
 use self::adwin::{Adwin, Cut};
+use self::dependence::Dependence;
 use self::page_hinkley::PageHinkley;
 use self::psi::psi;
 use super::Rows;
@@ -99,6 +102,7 @@ struct Recent {
 pub struct Drift {
     adwin: Adwin,
     page_hinkley: PageHinkley,
+    dependence: Dependence,
     /// The last change that ADWIN saw, and rows since then.
     change: Option<(Cut, usize)>,
     recent: VecDeque<Recent>,
@@ -118,6 +122,7 @@ impl Drift {
         Self {
             adwin: Adwin::new(DELTA),
             page_hinkley: PageHinkley::default(),
+            dependence: Dependence::default(),
             change: None,
             recent: VecDeque::new(),
             counts: counts.collect(),
@@ -137,15 +142,22 @@ impl Drift {
                 if z.is_nan() {
                     continue;
                 }
-                let u = place(model.calibration.tail.sorted(), *z);
-                self.page_hinkley.add(u);
-                self.change = match (self.adwin.add(u), self.change) {
-                    (Some(cut), _) => Some((cut, 0)),
-                    (None, Some((cut, n))) if n < RECENT => Some((cut, n + 1)),
-                    (None, _) => None,
-                };
+                self.follow(place(model.calibration.tail.sorted(), *z));
             }
         }
+    }
+
+    /// Takes the place of the next score among those of the reference.
+    fn follow(&mut self, u: f64) {
+        self.page_hinkley.add(u);
+        self.adwin.add(u);
+        let ends_block = self.dependence.add(u);
+        let cut = self.dependence.factor().filter(|_| ends_block).and_then(|factor| self.adwin.test(factor));
+        self.change = match (cut, self.change) {
+            (Some(cut), _) => Some((cut, 0)),
+            (None, Some((cut, n))) if n < RECENT => Some((cut, n + 1)),
+            (None, _) => None,
+        };
     }
 
     /// Says what has become of the stream. Drift is told once: then the tests begin anew, and only a further change is
@@ -171,7 +183,8 @@ impl Drift {
     fn finding(&self, model: &Model) -> Finding {
         let seen = if self.change.is_some() { 1.0 } else { 0.0 };
         let adwin = self.adwin.ratio().max(seen);
-        let (page_hinkley, psi, clipped) = (self.page_hinkley.ratio(), self.psi(model), self.clipped(model));
+        let page_hinkley = self.dependence.factor().map_or(0.0, |factor| self.page_hinkley.ratio(factor));
+        let (psi, clipped) = (self.psi(model), self.clipped(model));
         let statistic = adwin.min(page_hinkley.max(psi).max(clipped));
         Finding { class: Class::None, statistic, adwin, page_hinkley, psi, clipped }
     }

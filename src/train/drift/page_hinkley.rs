@@ -27,9 +27,10 @@ impl PageHinkley {
         self.down = (self.down + self.mean - u - ALLOWANCE).max(0.0);
     }
 
-    /// The larger sum over its limit; from 1 on the mean has moved.
-    pub(super) fn ratio(&self) -> f64 {
-        self.up.max(self.down) / LIMIT
+    /// The larger sum over its limit; from 1 on the mean has moved. `dependence` is by how much more numbers are needed
+    /// than of independent ones.
+    pub(super) fn ratio(&self, dependence: f64) -> f64 {
+        self.up.max(self.down) / (LIMIT * dependence)
     }
 }
 
@@ -44,10 +45,10 @@ mod tests {
     fn a_hand_worked_case() {
         let mut test = PageHinkley::default();
         [0.5, 0.5].into_iter().for_each(|u| test.add(u));
-        assert_eq!(test.ratio(), 0.0);
+        assert_eq!(test.ratio(1.0), 0.0);
         test.add(0.8);
         // The mean is .6 now: .8 − .6 − .02.
-        assert!((test.ratio() * LIMIT - 0.18).abs() < 1e-12, "{test:?}");
+        assert!((test.ratio(1.0) * LIMIT - 0.18).abs() < 1e-12, "{test:?}");
     }
 
     #[test]
@@ -57,14 +58,14 @@ mod tests {
             let mut test = PageHinkley::default();
             let largest = (0..30_000).map(|_| {
                 test.add(rng.random());
-                test.ratio()
+                test.ratio(1.0)
             });
             let largest = largest.fold(0.0, f64::max);
             assert!(largest < 1.0, "seed {seed}: {largest}");
             for by in [0.1, -0.1] {
                 let mut moved = test;
                 (0..1000).for_each(|_| moved.add((rng.random::<f64>() + by).clamp(0.0, 1.0)));
-                assert!(moved.ratio() >= 1.0, "seed {seed}, {by}: {}", moved.ratio());
+                assert!(moved.ratio(1.0) >= 1.0, "seed {seed}, {by}: {}", moved.ratio(1.0));
             }
         }
     }

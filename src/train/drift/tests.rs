@@ -87,6 +87,44 @@ fn a_change_without_a_second_sign_is_none() {
     assert_eq!((finding.class, finding.adwin, finding.statistic), (Class::None, 1.0, 0.0));
 }
 
+/// Places of a stationary series whose neighbours depend on each other: a wave under noise, and an autoregression.
+fn dependent(kind: usize, seed: u64) -> impl FnMut() -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (mut level, mut i) = (0.5_f64, 0.0_f64);
+    move || {
+        i += 1.0;
+        let noise: f64 = rng.random();
+        if kind == 0 {
+            return 0.5 + 0.3 * (i / 31.7).sin() + 0.2 * (noise - 0.5);
+        }
+        // Stays where it is nine times of ten: autocorrelation .9 at lag 1, uniform at any time.
+        if rng.random::<f64>() < 0.1 {
+            level = noise;
+        }
+        level
+    }
+}
+
+#[test]
+fn waves_and_slow_series_are_no_drift_and_still_drift_is_seen_in_them() {
+    let model = model(5);
+    for (kind, seed) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)] {
+        let mut drift = Drift::new(&model);
+        let mut next = dependent(kind, seed);
+        let largest = (0..30_000).map(|_| {
+            drift.follow(next());
+            drift.finding(&model).statistic
+        });
+        let largest = largest.fold(0.0, f64::max);
+        assert!(largest < 1.0, "kind {kind}, seed {seed}: {largest}");
+        let moved = (0..10_000).position(|_| {
+            drift.follow((next() + 0.25).clamp(0.0, 1.0));
+            drift.finding(&model).statistic >= 1.0
+        });
+        assert!(moved.is_some_and(|n| n < 6000), "kind {kind}, seed {seed}: {moved:?}");
+    }
+}
+
 #[test]
 fn a_place_counts_ties_half() {
     assert_eq!([-1.0, 0.0, 0.5, 2.0, 9.0].map(|z| place(&[0.0, 1.0, 2.0, 2.0], z)), [0.0, 0.125, 0.25, 0.75, 1.0]);
