@@ -28,7 +28,7 @@ use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::trainer::requests::Requests;
-use crate::pipeline::trainer::{Heard, Settings, Trainer};
+use crate::pipeline::trainer::{Commands, Heard, RuleBook, Settings, Trainer};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
@@ -36,6 +36,9 @@ use crate::source::{Assignment, KafkaSource, pin_start};
 use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::{Metrics, now_ms};
 
+/// Where commands and feedback are kept beside the models when no topic is named.
+const COMMANDS_FILE: &str = "commands.jsonl";
+const FEEDBACK_FILE: &str = "feedback.jsonl";
 /// Longest pause between two attempts to reach the brokers.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// How often the supervisor looks after the threads.
@@ -219,7 +222,8 @@ fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyho
     let registry = Directory::new(&config.registry);
     let trainer =
         Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings(config), shutdown.clone())
-            .listening(heard);
+            .listening(heard)
+            .obeying(Commands::new(commands_journal(config)?, rule_book(config)));
     let alive = shared.metrics.trainer_alive.clone();
     supervise::spawn("trainer", move || {
         alive.set(1);
@@ -233,7 +237,19 @@ fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyho
 ///
 /// Errors: the client's settings are refused, or a secret can't be read.
 pub fn feedback_journal(config: &Config) -> anyhow::Result<Box<dyn Journal>> {
-    journal(config, config.journal.feedback.as_deref(), "feedback.jsonl")
+    journal(config, config.journal.feedback.as_deref(), FEEDBACK_FILE)
+}
+
+/// Where operators' commands are said: a topic, or a file beside the models.
+///
+/// Errors: as [`feedback_journal`].
+pub fn commands_journal(config: &Config) -> anyhow::Result<Box<dyn Journal>> {
+    journal(config, config.journal.commands.as_deref(), COMMANDS_FILE)
+}
+
+fn rule_book(config: &Config) -> RuleBook {
+    let (suppress, maintenance) = (config.suppress.clone(), config.maintenance.clone());
+    RuleBook { suppress, maintenance, features: config.features.clone() }
 }
 
 fn journal(config: &Config, topic: Option<&str>, file: &str) -> anyhow::Result<Box<dyn Journal>> {

@@ -120,7 +120,8 @@ fn an_attack_in_the_retraining_window_is_not_learnt() {
         let rows = window(share, &mut rng);
         for start in [Start::Warm, Start::Fresh] {
             let fitted = round(&champion, &rows, &mut admission.clone(), start);
-            let kept = refresh(&champion, &rows, &fitted.admitted, &Config::default()).into_model(3, 0);
+            let kept = refresh(&champion, &rows, &fitted.admitted, &vec![false; rows.len()], &Config::default())
+                .into_model(3, 0);
             let challenger = fitted.into_model(2, 0);
             let (of_challenger, of_kept) = (recall(&challenger, &attack), recall(&kept, &attack));
             assert!(of_challenger >= 0.95, "{share} attacked, {start:?}: recall {of_challenger}");

@@ -17,6 +17,7 @@ mod reproduce;
 mod run;
 mod schema;
 mod score;
+mod suppress;
 mod table;
 pub mod threshold;
 mod train;
@@ -82,6 +83,8 @@ enum Command {
     Import(import::Options),
     /// Tells the detector what an anomaly really was, or lists what was said
     Feedback(feedback::Options),
+    /// Withholds anomalies that are known, while the daemon runs
+    Suppress(suppress::Options),
     /// Lists, shows and rolls back the models of the registry
     Models(models::Options),
     /// Prints the JSON Schema of a record that strayd writes
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),
         Command::Feedback(options) => feedback::run(options),
+        Command::Suppress(options) => suppress::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),
     };

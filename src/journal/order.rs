@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
+use crate::alert::Suppression;
 
 /// Orders that may wait; whoever hands in more is told to come again.
 const WAITING_MAX: usize = 100;
@@ -38,22 +39,35 @@ pub enum Order {
     Unpin {},
     /// A round is run now.
     Retrain {},
+    /// A rule that withholds anomalies holds beside those of the configuration.
+    Suppress {
+        /// The rule; one of the same name is replaced.
+        rule: Suppression,
+    },
+    /// A rule of this name that was ordered holds no more.
+    Unsuppress {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Order {
     /// What the order sets.
-    fn key(&self) -> &'static str {
+    fn key(&self) -> String {
         match self {
-            Self::Promote { .. } | Self::Rollback { .. } => "model",
-            Self::Pin { .. } | Self::Unpin {} => "pin",
-            Self::Retrain {} => "retrain",
+            Self::Promote { .. } | Self::Rollback { .. } => "model".to_owned(),
+            Self::Pin { .. } | Self::Unpin {} => "pin".to_owned(),
+            Self::Retrain {} => "retrain".to_owned(),
+            Self::Suppress { rule: Suppression { name, .. } } | Self::Unsuppress { name } => {
+                format!("suppression/{name}")
+            }
         }
     }
 
     /// The entry that says it at `time_ms`, milliseconds since the epoch.
     pub fn entry(&self, time_ms: i64) -> Entry {
         let value = serde_json::to_value(self).expect("plain values are always JSON");
-        Entry { key: self.key().to_owned(), value: Some(value), time_ms }
+        Entry { key: self.key(), value: Some(value), time_ms }
     }
 
     /// Reads an entry of the commands journal; none where the entry takes back what was said before.
@@ -100,11 +114,14 @@ mod tests {
             Order::Pin { version: Some(3) },
             Order::Unpin {},
             Order::Retrain {},
+            Order::Suppress { rule: Suppression { name: "swap".into(), ..Suppression::default() } },
+            Order::Unsuppress { name: "swap".into() },
         ];
         for order in &orders {
             assert_eq!(Order::parse(&order.entry(5)), Ok(Some(order.clone())));
         }
         assert_eq!(orders[0].entry(1).key, orders[1].entry(2).key);
+        assert_eq!(orders[5].entry(1).key, orders[6].entry(2).key);
         let text = serde_json::json!({"command": "promote", "version": 3});
         assert_eq!(orders[0].entry(5).value, Some(text));
         let bad = Entry { key: "model".into(), value: Some(serde_json::json!({"command": "demote"})), time_ms: 0 };

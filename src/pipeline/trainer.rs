@@ -7,6 +7,7 @@
 mod challenger;
 mod drift;
 mod feedback;
+mod orders;
 mod pace;
 pub mod requests;
 mod round;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use challenger::Mode;
 pub use feedback::Heard;
+pub use orders::{Commands, RuleBook};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -178,6 +180,7 @@ pub struct Trainer {
     /// The model that has just begun to score, if one has.
     watch: Option<watch::Watch>,
     heard: Option<Heard>,
+    commands: Option<Commands>,
     n_rollbacks: u32,
     /// Why nothing is promoted any more.
     stopped: Option<String>,
@@ -213,6 +216,7 @@ impl Trainer {
             first_seen: None,
             watch: None,
             heard: None,
+            commands: None,
             n_rollbacks: 0,
             stopped: None,
             pending: None,
@@ -226,6 +230,13 @@ impl Trainer {
     #[must_use]
     pub fn listening(mut self, heard: Heard) -> Self {
         self.heard = Some(heard);
+        self
+    }
+
+    /// Obeys what operators order.
+    #[must_use]
+    pub fn obeying(mut self, commands: Commands) -> Self {
+        self.commands = Some(commands);
         self
     }
 
@@ -265,6 +276,7 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
+        self.obey(&champion)?;
         self.listen(&champion);
         if let Some(ticked) = self.look_after(&champion)? {
             return Ok(ticked);

@@ -95,23 +95,6 @@ impl Directory {
         Ok(promoted[..until].iter().copied().rfind(there).or_else(|| older().filter(|_| promoted.is_empty())))
     }
 
-    /// Pins a version, so that nothing is promoted or rolled back automatically; without one, unpins.
-    ///
-    /// Errors: see [`RegistryError`].
-    pub fn pin(&mut self, version: Option<u64>) -> Result<(), RegistryError> {
-        let path = self.path.join(PINNED);
-        match version {
-            Some(version) if !self.path_of(version).is_dir() => {
-                Err(RegistryError::Unknown { version, path: self.path.clone() })
-            }
-            Some(version) => replace(&path, &format!("{version}\n")),
-            None => match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path)(error)),
-                _ => Ok(()),
-            },
-        }
-    }
-
     /// Hands a model over as a challenger: it is judged by whoever trains here. Returns where it waits.
     ///
     /// Errors: when it can't be written.
@@ -214,6 +197,20 @@ impl Registry for Directory {
 
     fn forget(&mut self) -> Result<(), RegistryError> {
         self.prune()
+    }
+
+    fn pin(&mut self, version: Option<u64>) -> Result<(), RegistryError> {
+        let path = self.path.join(PINNED);
+        match version {
+            Some(version) if !self.path_of(version).is_dir() => {
+                Err(RegistryError::Unknown { version, path: self.path.clone() })
+            }
+            Some(version) => replace(&path, &format!("{version}\n")),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path)(error)),
+                _ => Ok(()),
+            },
+        }
     }
 
     fn pinned(&self) -> Result<Option<u64>, RegistryError> {

@@ -189,6 +189,13 @@ pub trait Registry: Send {
         Ok(None)
     }
 
+    /// Pins a version, or unpins.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn pin(&mut self, _version: Option<u64>) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
     /// Takes the oldest model that was submitted as a challenger, if there is one; it is not taken again.
     ///
     /// Errors: see [`RegistryError`].

@@ -1,0 +1,139 @@
+//! What operators order, and what becomes of it.
+//!
+//! An order that is handed in at this replica goes to the journal first; whatever the journal says is carried out, here as
+//! on every other replica. A pin is a state and counts whenever it was said; to promote, to roll back and to retrain are
+//! acts, and count only when they are said while this process runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Trainer, TrainerError};
+use crate::alert::{FeatureLimit, Maintenance, Rules, Suppression};
+use crate::journal::{Journal, Order};
+use crate::model::Model;
+use crate::registry::RegistryError;
+use crate::telemetry::now_ms;
+
+/// The rules of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct RuleBook {
+    /// Rules that withhold.
+    pub suppress: Vec<Suppression>,
+    /// Times in which anomalies are expected.
+    pub maintenance: Vec<Maintenance>,
+    /// Deviations that are worth an alert, by feature.
+    pub features: BTreeMap<String, FeatureLimit>,
+}
+
+/// The commands journal, and since when acts count.
+pub struct Commands {
+    journal: Box<dyn Journal>,
+    /// The rules of the configuration.
+    configured: RuleBook,
+    /// The rules that were ordered, by name.
+    ordered: BTreeMap<String, Suppression>,
+    started_ms: i64,
+    /// The journal's last trouble, so that it is told once.
+    trouble: Option<String>,
+}
+
+impl Commands {
+    /// Obeys what `journal` says; rules that are ordered hold beside those that are `configured`.
+    pub fn new(journal: Box<dyn Journal>, configured: RuleBook) -> Self {
+        Self { journal, configured, ordered: BTreeMap::new(), started_ms: now_ms(), trouble: None }
+    }
+
+    /// All rules that hold now.
+    ///
+    /// Errors: what is wrong with one that was ordered.
+    fn rules(&self) -> Result<Rules, String> {
+        let RuleBook { suppress, maintenance, features } = &self.configured;
+        let all: Vec<Suppression> = suppress.iter().chain(self.ordered.values()).cloned().collect();
+        Rules::new(&all, maintenance, features).map_err(|wrong| wrong.join("; "))
+    }
+}
+
+impl Trainer {
+    /// Carries out what is new.
+    ///
+    /// Errors: a [`TrainerError`].
+    pub(super) fn obey(&mut self, model: &Model) -> Result<(), TrainerError> {
+        let Some(mut commands) = self.commands.take() else { return Ok(()) };
+        while let Some(order) = self.shared.desk.fetch() {
+            if let Err(reason) = commands.journal.append(&order.entry(now_ms())) {
+                tracing::error!(?order, reason, "a command could not be stored and is not carried out");
+            }
+        }
+        let entries = commands.journal.poll().unwrap_or_else(|reason| {
+            if commands.trouble.as_ref() != Some(&reason) {
+                tracing::warn!(reason, "commands can't be read at the moment");
+            }
+            commands.trouble = Some(reason);
+            Vec::new()
+        });
+        for entry in entries {
+            match Order::parse(&entry) {
+                Ok(Some(order @ (Order::Suppress { .. } | Order::Unsuppress { .. }))) => {
+                    self.rule(&mut commands, order);
+                }
+                Ok(Some(order)) => self.carry_out(&order, entry.time_ms >= commands.started_ms, model)?,
+                Ok(None) => {}
+                Err(reason) => tracing::warn!(key = entry.key, reason, "a command can't be read"),
+            }
+        }
+        self.commands = Some(commands);
+        Ok(())
+    }
+
+    /// Puts the rules in force that hold after `order`.
+    fn rule(&self, commands: &mut Commands, order: Order) {
+        let before = commands.ordered.clone();
+        match order {
+            Order::Suppress { rule } => drop(commands.ordered.insert(rule.name.clone(), rule)),
+            Order::Unsuppress { name } => drop(commands.ordered.remove(&name)),
+            _ => {}
+        }
+        match commands.rules() {
+            Ok(rules) => {
+                self.shared.rules.store(Arc::new(rules));
+                let names: Vec<&String> = commands.ordered.keys().collect();
+                tracing::info!(?names, "rules that were ordered hold beside those of the configuration");
+            }
+            Err(reason) => {
+                tracing::warn!(reason, "a rule that was ordered is refused");
+                commands.ordered = before;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: &Order, is_new: bool, model: &Model) -> Result<(), TrainerError> {
+        let done = match order {
+            Order::Pin { version } => self.registry.pin(Some(version.unwrap_or(model.version))),
+            Order::Unpin {} => {
+                self.stop_promotions(None);
+                self.registry.pin(None)
+            }
+            _ if !is_new => return Ok(()),
+            Order::Promote { version } => self.registry.promote(*version),
+            Order::Rollback { version } => match version.or(model.lineage.parent) {
+                Some(version) => self.registry.promote(version),
+                None => {
+                    tracing::warn!(version = model.version, "there is no model before this one to roll back to");
+                    return Ok(());
+                }
+            },
+            // What else can be ordered is a rule, or of a later strayd.
+            Order::Suppress { .. } | Order::Unsuppress { .. } => return Ok(()),
+            Order::Retrain {} => {
+                self.shared.requests.ask();
+                Ok(())
+            }
+        };
+        match done {
+            Ok(()) => tracing::info!(?order, "command carried out"),
+            Err(error @ RegistryError::Unknown { .. }) => tracing::warn!(?order, %error, "command refused"),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
