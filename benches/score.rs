@@ -96,7 +96,8 @@ fn rounds(c: &mut Criterion) {
     group.bench_function(BenchmarkId::new("refit", format!("D={N_FEATURES}, rows={N_RECENT}")), |b| {
         let mut go_on = |_| ControlFlow::Continue(());
         let round = |mut admission: Admission| {
-            train::refit(train::Round::warm(&model, black_box(&rows), 1), &mut admission, &config, &mut go_on).expect("rows are admitted")
+            train::refit(train::Round::warm(&model, black_box(&rows), 1), &mut admission, &config, &mut go_on)
+                .expect("rows are admitted")
         };
         b.iter_batched(Admission::default, round, BatchSize::PerIteration);
     });

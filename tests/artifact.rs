@@ -73,7 +73,9 @@ fn equal_rows_configuration_and_seed_give_equal_bytes() {
         let config = Config::default();
         let mut admission = Admission::after(&rows, &[]);
         let go_on = &mut |_| ControlFlow::Continue(());
-        artifact::encode(&refit(Round::warm(champion, &rows, 3), &mut admission, &config, go_on).unwrap().into_model(8, 0))
+        artifact::encode(
+            &refit(Round::warm(champion, &rows, 3), &mut admission, &config, go_on).unwrap().into_model(8, 0),
+        )
     };
     assert_eq!(round(&first), round(&second));
 }

@@ -73,7 +73,9 @@ fn every_form_comes_back_from_its_files_bit_for_bit_and_goes_on() {
             assert_eq!(scores(&back, &rows), scores(&model, &rows), "{kind:?}");
             assert_eq!(artifact::hash(&back), model.hash);
             let mut admission = Admission::after(&rows, &[]);
-            let round = refit(Round::warm(&back, &rows, 3), &mut admission, &config, &mut |_| ControlFlow::Continue(())).unwrap();
+            let round =
+                refit(Round::warm(&back, &rows, 3), &mut admission, &config, &mut |_| ControlFlow::Continue(()))
+                    .unwrap();
             assert_eq!(round.autoencoder.kind, kind);
             match kind {
                 Kind::Dense => dense = round.report.latents_active_mean,

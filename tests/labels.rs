@@ -45,7 +45,13 @@ fn fitted(rows: &Rows) -> Model {
 fn round(champion: &Model, rows: &Rows, version: u64) -> Model {
     let mut admission = Admission::after(rows, &[]);
     let config = train::Config::default();
-    let fitted = train::refit(train::Round::warm(champion, rows, 0), &mut admission, &config, &mut |_| ControlFlow::Continue(()));
+    let fitted =
+        train::refit(
+            train::Round::warm(champion, rows, 0),
+            &mut admission,
+            &config,
+            &mut |_| ControlFlow::Continue(()),
+        );
     fitted.expect("there are enough rows").into_model(version, 0)
 }
 

@@ -143,7 +143,9 @@ impl Found {
     }
 
     fn model(&mut self, raw: &RawConfig) {
-        for (section, checked) in [("model", raw.model.check()), ("threshold", raw.threshold.check()), ("training", raw.training.check())] {
+        for (section, checked) in
+            [("model", raw.model.check()), ("threshold", raw.threshold.check()), ("training", raw.training.check())]
+        {
             for problem in checked.err().into_iter().flatten() {
                 let (key, message) = problem.split_once(' ').unwrap_or((&problem, ""));
                 self.need(false, &format!("{section}.{key}"), || message.to_owned());

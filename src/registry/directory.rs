@@ -229,7 +229,8 @@ impl Registry for Directory {
         };
         let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
         // A directory that is being written has another name until it is whole.
-        let paths = paths.as_mut().map_err(|error| io(&waiting)(std::io::Error::new(error.kind(), error.to_string())))?;
+        let paths =
+            paths.as_mut().map_err(|error| io(&waiting)(std::io::Error::new(error.kind(), error.to_string())))?;
         paths.retain(|path| path.is_dir() && path.extension().is_none());
         let Some(path) = paths.iter().min() else { return Ok(None) };
         let model = artifact::load(path).map_err(|error| RegistryError::Directory { path: path.clone(), error });

@@ -164,7 +164,9 @@ impl Metrics {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
         }
-        for result in ["promoted", "restored", "switched", "kept", "rejected", "shadowed", "waiting", "pinned", "refreshed"] {
+        for result in
+            ["promoted", "restored", "switched", "kept", "rejected", "shadowed", "waiting", "pinned", "refreshed"]
+        {
             self.promotions_total.with_label_values(&[result]);
         }
         self

@@ -137,8 +137,7 @@ pub fn refit(
 /// challenger can be trained or judged on what the stream has become.
 pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], config: &Config) -> Fitted {
     let countable = episodes::countable(champion, rows);
-    let material =
-        Material { rows, admitted, countable: &countable, members: &config.members, parent: Some(champion) };
+    let material = Material { rows, admitted, countable: &countable, members: &config.members, parent: Some(champion) };
     let (preprocessor, autoencoder) = (champion.preprocessor.clone(), champion.autoencoder.clone());
     let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, material);
     fitted.inherit(champion);

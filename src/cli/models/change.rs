@@ -74,6 +74,10 @@ pub(super) fn submit(model: &Path, common: &Common) -> anyhow::Result<()> {
 
 fn say(common: &Common, document: &serde_json::Value, words: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    if common.json { writeln!(out, "{document}")? } else { writeln!(out, "{words}")? }
+    if common.json {
+        writeln!(out, "{document}")?
+    } else {
+        writeln!(out, "{words}")?
+    }
     Ok(())
 }

@@ -100,7 +100,10 @@ fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {
     }
     let decision = &lineage.decision;
     if let (Some(ending), Some(why)) = (decision["ending"].as_str(), decision["reason"].as_str()) {
-        line("decision", format!("{ending}: {why} ({} held-out rows, against {})", decision["n_holdout"], decision["champion"]))?;
+        line(
+            "decision",
+            format!("{ending}: {why} ({} held-out rows, against {})", decision["n_holdout"], decision["champion"]),
+        )?;
     }
     let checks: Vec<Check> = serde_json::from_value(decision["checks"].clone()).unwrap_or_default();
     for check in checks {

@@ -102,7 +102,12 @@ impl Trainer {
 
     /// Measures anew what standardises the scores of a champion that was kept, and puts the result in the lanes: the
     /// weights stay. Not where a person wants to see every change.
-    pub(super) fn follow_stream(&mut self, champion: &Model, rows: &Rows, admitted: &[bool]) -> Result<(), TrainerError> {
+    pub(super) fn follow_stream(
+        &mut self,
+        champion: &Model,
+        rows: &Rows,
+        admitted: &[bool],
+    ) -> Result<(), TrainerError> {
         if self.settings.trainer.mode != Mode::Auto || self.registry.pinned()?.is_some() {
             return Ok(());
         }
@@ -204,7 +209,12 @@ fn document(decision: &Decision, champion: u64, ending: Ending) -> serde_json::V
 fn tell(model: &Model, champion: u64, decision: Option<&Decision>, ending: Ending) {
     let version = model.version;
     let Some(decision) = decision else {
-        tracing::info!(version, champion, ending = ending.name(), "challenger not judged: training.gate.enabled is false");
+        tracing::info!(
+            version,
+            champion,
+            ending = ending.name(),
+            "challenger not judged: training.gate.enabled is false"
+        );
         return;
     };
     let numbers = decision.checks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
