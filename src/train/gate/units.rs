@@ -30,6 +30,25 @@ impl CommonUnits {
         Self { scales: model.preprocessor.scalers().iter().enumerate().map(scale).collect() }
     }
 
+    /// The mean squared deviation of `rows` from their means under `model`, capped and in these units like a residual: what
+    /// there is to explain.
+    pub(super) fn variance(&self, model: &Model, rows: ArrayView2<'_, f32>) -> f64 {
+        let mut workspace = Workspace::new();
+        model.score(rows, &mut workspace);
+        let (x, mask) = (workspace.x(), workspace.mask());
+        let (mut sum, mut total) = (0.0, 0.0);
+        let scalers = model.preprocessor.scalers().iter().zip(&self.scales).zip(model.preprocessor.column_weights());
+        for (j, ((scaler, scale), weight)) in scalers.enumerate() {
+            let observed = || x.column(j).into_iter().zip(mask.column(j)).filter(|(_, m)| **m > 0.0);
+            let n = observed().count() as f64;
+            let mean = observed().map(|(x, _)| f64::from(*x)).sum::<f64>() / n.max(1.0);
+            let square = |x: f32| ((f64::from(x) - mean) * scaler.std / scale).clamp(-CAP, CAP).powi(2);
+            sum += f64::from(*weight) * observed().map(|(x, _)| square(*x)).sum::<f64>();
+            total += f64::from(*weight) * n;
+        }
+        if total > 0.0 { sum / total } else { 0.0 }
+    }
+
     /// The weighted mean of the capped squared residuals of each row under `model`, in these units; NaN where under half
     /// of a row is observed.
     pub(super) fn residuals(&self, model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
