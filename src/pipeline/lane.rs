@@ -23,7 +23,7 @@ use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Source, SourceError};
 use crate::telemetry::now_ms;
-use crate::threshold::{self, Severity, Threshold};
+use crate::threshold::{self, Severity, Threshold, Verdict};
 
 /// How long an idle lane waits for a record.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -300,16 +300,22 @@ impl Lane {
     }
 }
 
-/// Publishes the anomaly record of the first row of `batch`, whatever its score. A row with too few observed values
-/// publishes nothing.
+/// Publishes the anomaly record of the first row of `batch`, whatever its score; without a `verdict` it is judged by the
+/// model's calibration. A row with too few observed values publishes nothing.
 ///
 /// Errors: it can't be handed to the sink.
-pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publisher) -> Result<(), LaneError> {
+pub fn explain(
+    shared: &Shared,
+    model: &Model,
+    batch: &Batch,
+    verdict: Option<Verdict>,
+    publisher: &Publisher,
+) -> Result<(), LaneError> {
     let mut workspace = Workspace::new();
     model.score(batch.values(), &mut workspace);
     let mut threshold = threshold::build(&shared.threshold, &model.calibration);
     let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
-    let verdict = threshold.judge(workspace.z()[0]);
+    let verdict = verdict.unwrap_or_else(|| threshold.judge(workspace.z()[0]));
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.threshold.target_alert_rate()));
     let (z, p_value) = (workspace.z()[0], verdict.p_value);

@@ -3,6 +3,7 @@
 //! Only this module and `app` start threads. Lanes share nothing but the model cell and the metrics; what they share
 //! is in [`Shared`].
 
+pub mod hindsight;
 pub mod inflight;
 mod intake;
 pub mod lane;
