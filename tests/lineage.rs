@@ -81,6 +81,10 @@ struct Bench {
 }
 
 fn bench(change: impl FnOnce(&mut RawConfig)) -> Bench {
+    bench_of(payloads(), change)
+}
+
+fn bench_of(payloads: Vec<Vec<u8>>, change: impl FnOnce(&mut RawConfig)) -> Bench {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut raw = RawConfig::default();
     raw.input.topic = "features".into();
@@ -95,7 +99,7 @@ fn bench(change: impl FnOnce(&mut RawConfig)) -> Bench {
     let config = Config::check(raw).expect("the configuration is right");
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
     let head = Head::default();
-    let table = TableHistory::new("features", Arc::new(payloads()), head.clone());
+    let table = TableHistory::new("features", Arc::new(payloads), head.clone());
     let registry = Directory::new(&config.registry);
     let (history, models) = (Box::new(table), Box::new(registry.clone()));
     let trainer = Trainer::new(shared.clone(), history, models, app::settings(&config), Shutdown::default());
@@ -103,10 +107,15 @@ fn bench(change: impl FnOnce(&mut RawConfig)) -> Bench {
 }
 
 impl Bench {
-    /// Lets the rows pass in steps of 64, as a lane would score them. Returns the newest version.
+    /// Makes the first model and lets the rows pass. Returns the newest version.
     fn run(&mut self) -> u64 {
         self.head.advance_to(N_FIRST);
         self.tick();
+        self.pass()
+    }
+
+    /// Lets the rows pass in steps of 64, as a lane would score them. Returns the newest version.
+    fn pass(&mut self) -> u64 {
         for row in (N_FIRST..N_ROWS).step_by(64) {
             self.head.advance_to((row + 64).min(N_ROWS));
             self.shared.n_scored.fetch_add(64, Ordering::Relaxed);
@@ -234,6 +243,31 @@ fn a_shift_that_a_threshold_confirms_makes_a_round() {
     assert_eq!((lineage.reason.as_str(), lineage.class.as_str()), ("shift", "shift"));
     bench.shared.n_shifts.fetch_add(1, Ordering::Relaxed);
     assert_eq!(bench.tick(), Ticked::Nothing, "training.drift_gap has not passed");
+}
+
+/// Reason and class of each round of a settled stream that moves by `offset` at row 1800, and how often drift was found.
+fn rounds_of_a_move(offset: f64) -> (Vec<(String, String)>, f64) {
+    let moved = (0..N_ROWS).map(|i| row(i, if i >= 1800 { offset } else { 0.0 }).into_bytes());
+    let mut bench = bench_of(moved.collect(), |raw| raw.training.drift_gap = Duration::ZERO);
+    bench.head.advance_to(N_FIRST);
+    bench.tick();
+    // As if a hundred thousand had come before: rounds are rare now, every 1575 records.
+    bench.shared.n_scored.fetch_add(100_000, Ordering::Relaxed);
+    bench.tick();
+    let newest = bench.pass();
+    let lineage = |version| bench.stored(version).lineage;
+    let rounds = (3..=newest).map(lineage).map(|lineage| (lineage.reason, lineage.class)).collect();
+    (rounds, bench.shared.metrics.drifts_total.get() as f64)
+}
+
+#[test]
+fn a_stream_that_moves_has_a_round_for_drift_and_one_that_stays_has_not() {
+    let (rounds, n_drifts) = rounds_of_a_move(0.0);
+    assert!(rounds.iter().all(|(reason, class)| reason == "records" && class == "none"), "{rounds:?}");
+    assert_eq!(n_drifts, 0.0);
+    let (rounds, n_drifts) = rounds_of_a_move(1.5);
+    assert!(matches!(&rounds[..], [(reason, class), ..] if reason == "drift" && class != "none"), "{rounds:?}");
+    assert!(n_drifts >= 1.0, "{n_drifts}");
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! `strayd explain`: the anomaly record of one row or record, whatever its score.
+//! `strayd explain`: the anomaly record of one row or record, whatever its score, and why a record was or wasn't published.
+
+mod record;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use serde_json::Value;
 
 use super::table::{Table, texts_of_schema};
 use super::{ConfigOptions, file_config};
@@ -13,7 +16,6 @@ use crate::app;
 use crate::batch::{Batch, Carried};
 use crate::config::Config;
 use crate::decode;
-use crate::history::{History, Range, TopicHistory};
 use crate::model::{Model, features};
 use crate::pipeline::publish::Publisher;
 use crate::record::RecordId;
@@ -28,11 +30,15 @@ use crate::telemetry::health::Health;
 pub struct Options {
     /// CSV file with a header, .gz or not (with --row)
     file: Option<PathBuf>,
-    /// Directory of the model, as `strayd train` or the registry wrote it
-    #[arg(long)]
-    model: PathBuf,
+    /// Directory of the model, as `strayd train` or the registry wrote it [with --record: the version that scored it, as
+    /// far as the scores topic tells, else the current one]
+    #[arg(long, conflicts_with = "version")]
+    model: Option<PathBuf>,
+    /// Version of the registry to judge a record by
+    #[arg(long, requires = "record")]
+    version: Option<u64>,
     /// Row of the file, counted from 0
-    #[arg(long, requires = "file")]
+    #[arg(long, requires_all = ["file", "model"])]
     row: Option<usize>,
     /// Record of a topic; brokers and format come from the configuration
     #[arg(long, value_name = "TOPIC/PARTITION/OFFSET")]
@@ -49,88 +55,66 @@ pub struct Options {
 
 /// Explains one row or record.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let model = Arc::new(load_labelled(&options.model)?);
-    let (config, id, payload, time_ms) = match (&options.record, options.row) {
-        (Some(record), _) => of_topic(options, record)?,
-        (None, Some(row)) => of_file(options, row, &model)?,
+    let document = match (&options.record, options.row) {
+        (Some(record), _) => record::explain(options, record)?,
+        (None, Some(row)) => of_file(options, row)?,
         (None, None) => bail!("--row or --record is needed"),
     };
-    let record = record_of(&config, &model, id, time_ms, &payload)?;
     if options.json {
-        writeln!(std::io::stdout(), "{record}")?;
+        writeln!(std::io::stdout(), "{document}")?;
     } else {
-        print_record(&serde_json::from_str(&record)?, &mut std::io::stdout().lock())?;
+        print_record(&document, &mut std::io::stdout().lock())?;
     }
     Ok(())
 }
 
-type Found = (Config, RecordId, Vec<u8>, i64);
-
-fn of_file(options: &Options, row: usize, model: &Model) -> anyhow::Result<Found> {
+/// The anomaly record of a row of a file, as the daemon would publish it.
+fn of_file(options: &Options, row: usize) -> anyhow::Result<Value> {
+    let directory = options.model.as_ref().ok_or_else(|| anyhow!("--row wants --model"))?;
+    let model = load_labelled(directory)?;
     let file = options.file.as_ref().ok_or_else(|| anyhow!("--row wants a file"))?;
     let table = Table::read(file, options.label.as_deref(), &texts_of_schema(&model.schema))?;
-    table.check(model)?;
+    table.check(&model)?;
     let payload = table.payloads().into_iter().nth(row);
     let payload = payload.with_context(|| format!("--row {row}: {} has {} rows", file.display(), table.rows.len()))?;
     let mut raw = file_config(&options.config.load_for_file()?, table.format());
     raw.input.topic = file.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
-    Ok((Config::check(raw)?, RecordId { partition: 0, offset: row as i64 }, payload, 0))
-}
-
-fn of_topic(options: &Options, record: &str) -> anyhow::Result<Found> {
-    let parts: Vec<&str> = record.rsplitn(3, '/').collect();
-    let [offset, partition, topic] = parts[..] else {
-        bail!("--record {record}: expected TOPIC/PARTITION/OFFSET");
-    };
-    let number =
-        |what: &str, text: &str| text.parse::<i64>().with_context(|| format!("--record {record}: {what} `{text}`"));
-    let (partition, offset) = (number("partition", partition)? as i32, number("offset", offset)?);
-    let mut config = options.config.clone();
-    config.overrides.push(("input.topic".into(), topic.into()));
-    let config = config.load()?;
-    let mut history = TopicHistory::new(&config.kafka, topic, config.history.read_timeout).map_err(|e| anyhow!(e))?;
-    let mut found = None;
-    let range = Range { partition, start: offset, end: offset + 1 };
-    let read = history.read(&[range], &mut |past| found = Some((past.payload.map(<[u8]>::to_vec), past.time_ms)));
-    read.map_err(|reason| anyhow!("{record}: {reason}"))?;
-    match found {
-        None => bail!("{record}: there is no such record; retention may have removed it"),
-        Some((None, _)) => bail!("{record}: it is a tombstone"),
-        Some((Some(payload), time_ms)) => Ok((config, RecordId { partition, offset }, payload, time_ms)),
-    }
+    record_of(&Config::check(raw)?, &model, RecordId { partition: 0, offset: row as i64 }, &payload)
 }
 
 /// The anomaly record as the daemon would publish it.
-fn record_of(
-    config: &Config,
-    model: &Arc<Model>,
-    id: RecordId,
-    time_ms: i64,
-    payload: &[u8],
-) -> anyhow::Result<String> {
+fn record_of(config: &Config, model: &Model, id: RecordId, payload: &[u8]) -> anyhow::Result<Value> {
     let mut decoder = decode::build(&config.decode, &features::fields(&model.schema));
     let mut batch = Batch::new(1, model.n_features());
     let decoded = decoder.decode(payload, batch.slot())?;
     let carried = Carried { passthrough: decoder.passthrough(), ..Carried::default() };
-    batch.push(id, decoded.time_ms.unwrap_or(time_ms), carried);
+    batch.push(id, decoded.time_ms.unwrap_or(0), carried);
     let sink = Arc::new(MemorySink::default());
     let shared = app::shared(config, Arc::new(Metrics::new()), Health::new(1));
     let publisher = Publisher::new(&shared, 0, Arc::clone(&sink) as Arc<dyn Sink>);
-    crate::pipeline::lane::explain(&shared, model, &batch, &publisher)?;
+    crate::pipeline::lane::explain(&shared, model, &batch, None, &publisher)?;
     let sent = sink.take().into_iter().find(|sent| sent.channel == Channel::Anomalies);
     let sent = sent.context("the record has too few observed values to be scored")?;
-    Ok(String::from_utf8(sent.value)?)
+    Ok(serde_json::from_slice(&sent.value)?)
 }
 
-fn print_record(record: &serde_json::Value, out: &mut impl Write) -> std::io::Result<()> {
-    let text = |value: &serde_json::Value| value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+fn print_record(record: &Value, out: &mut impl Write) -> std::io::Result<()> {
+    let text = |value: &Value| value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+    if let Some(outcome) = record["outcome"].as_object() {
+        let said = |key: &str| outcome[key].as_str().unwrap_or_default();
+        writeln!(out, "{}\n{}", said("text"), said("view"))?;
+        if record["score"].is_null() {
+            return Ok(());
+        }
+        writeln!(out)?;
+    }
     writeln!(out, "{}", record["summary"].as_str().unwrap_or_default())?;
     let score = &record["score"];
     writeln!(out, "score {} of the threshold, p = {}", text(&score["ratio"]), score["p_value"])?;
     writeln!(out, "\n{:<28} {:>12} {:>12} {:>9} {:>7}", "feature", "actual", "expected", "residual", "share")?;
-    let word = |value: &serde_json::Value| match value {
-        serde_json::Value::String(word) => word.clone(),
-        serde_json::Value::Bool(value) => value.to_string(),
+    let word = |value: &Value| match value {
+        Value::String(word) => word.clone(),
+        Value::Bool(value) => value.to_string(),
         number => text(number),
     };
     for feature in record["features"].as_array().into_iter().flatten() {

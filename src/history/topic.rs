@@ -56,6 +56,26 @@ impl TopicHistory {
         })
     }
 
+    /// What each of `extents` holds from `time_ms` on, by the records' timestamps.
+    ///
+    /// Errors: what is wrong, in words for the user; trying again may help.
+    pub fn since(&mut self, time_ms: i64, extents: &[Range]) -> Result<Vec<Range>, String> {
+        let mut wanted = TopicPartitionList::new();
+        for extent in extents {
+            wanted
+                .add_partition_offset(&self.topic, extent.partition, Offset::Offset(time_ms))
+                .map_err(|error| error.to_string())?;
+        }
+        let found =
+            self.group.offsets_for_times(wanted, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
+        let since = |extent: &Range| match found.find_partition(&self.topic, extent.partition)?.offset() {
+            Offset::Offset(start) => Some(Range { start: start.clamp(extent.start, extent.end), ..*extent }),
+            // Nothing is as late.
+            _ => None,
+        };
+        Ok(extents.iter().filter_map(since).filter(|range| !range.is_empty()).collect())
+    }
+
     fn read_range(&self, range: Range, deadline: Instant, take: &mut dyn FnMut(Past<'_>)) -> Result<(), String> {
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(&self.topic, range.partition, Offset::Offset(range.start))

@@ -25,7 +25,7 @@ use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Position, Source, SourceError};
 use crate::telemetry::now_ms;
-use crate::threshold::Severity;
+use crate::threshold::{Severity, Verdict};
 use crate::train;
 
 /// How long an idle lane waits for a record.
@@ -297,16 +297,22 @@ fn reached(judge: &Judge) -> Vec<Reached> {
     judge.intake.touched.iter().filter_map(of).collect()
 }
 
-/// Publishes the anomaly record of the first row of `batch`, whatever its score. A row with too few observed values
-/// publishes nothing.
+/// Publishes the anomaly record of the first row of `batch`, whatever its score; without a `verdict` it is judged by the
+/// model's calibration. A row with too few observed values publishes nothing.
 ///
 /// Errors: it can't be handed to the sink.
-pub fn explain(shared: &Shared, model: &Model, batch: &Batch, publisher: &Publisher) -> Result<(), LaneError> {
+pub fn explain(
+    shared: &Shared,
+    model: &Model,
+    batch: &Batch,
+    verdict: Option<Verdict>,
+    publisher: &Publisher,
+) -> Result<(), LaneError> {
     let mut workspace = Workspace::new();
     model.score(batch.values(), &mut workspace);
     let mut threshold = shared.threshold_of(model);
     let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
-    let verdict = threshold.judge(workspace.z()[0]);
+    let verdict = verdict.unwrap_or_else(|| threshold.judge(workspace.z()[0]));
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
     let z = workspace.z()[0];

@@ -4,6 +4,7 @@
 //! is in [`Shared`].
 
 pub mod alerting;
+pub mod hindsight;
 pub mod inflight;
 mod intake;
 mod judge;

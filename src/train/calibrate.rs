@@ -14,7 +14,6 @@ use super::members::{follow, measure, remember, unit, with_units};
 use super::{Fitted, Report, Rows};
 use crate::model::{AdmissionScale, Lineage, Model, Reference};
 use crate::preprocess::{Preprocessor, Schema};
-use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
 use crate::score::{Cards, FIRES, HeldOut, MembersConfig, Unit, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail};
@@ -98,7 +97,6 @@ pub(super) fn calibrate(
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
     let names = preprocessor.input_names(&schema);
-    let ids: Vec<RecordId> = newest.iter().map(|&i| rows.ids[held[i]]).collect();
     let report = Report {
         n_holdout: ordinary.len(),
         explained_variance: explained_variance(&x, &residuals, &mask, weights),
@@ -116,7 +114,7 @@ pub(super) fn calibrate(
             weights,
             recons: recons.view(),
             latents: latents.view(),
-            ids: &ids,
+            ids: &newest.iter().map(|&i| rows.ids[held[i]]).collect::<Vec<_>>(),
         }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         reference: reference(rows, &standardised, &held, &ordinary),
