@@ -164,7 +164,11 @@ fn the_alert_rate_and_the_meaning_of_p_values_survive_a_promotion() {
     let mut usual = bench.turns.clone();
     usual.sort_unstable();
     let (median, at_swap) = (usual[usual.len() / 2], bench.turns[n_turns]);
-    say(&format!("a turn of the lane takes {median:?}, the one after the promotion {at_swap:?}"));
+    let swap = bench.shared.metrics.model_swap_seconds.get() * 1e6;
+    say(&format!(
+        "a turn of the lane takes {median:?}, the one after the promotion {at_swap:?}; the swap held it up {swap:.0} us"
+    ));
+    assert!(swap > 0.0, "the swap was measured");
     for q in [1e-3, 1e-2] {
         let (a, b) = (alerts(&before, q), alerts(&after, q));
         say(&format!("at {q}: {a} of {N_COMPARED} before, {b} after"));

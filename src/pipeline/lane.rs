@@ -108,7 +108,13 @@ impl Lane {
         let Some(model) = self.shared.cell.load() else {
             return Ok(Step::Idle);
         };
-        let mut judge = Judge::new(&self.shared, model, self.judge.take());
+        let used = self.judge.take();
+        let swaps = used.as_ref().is_some_and(|used| used.model.version != model.version);
+        let began = swaps.then(Instant::now);
+        let mut judge = Judge::new(&self.shared, model, used);
+        if let Some(began) = began {
+            self.shared.metrics.model_swap_seconds.set(began.elapsed().as_secs_f64());
+        }
         let step = self.turn(&mut judge);
         self.judge = Some(judge);
         self.settle()?;

@@ -164,6 +164,8 @@ metrics! {
     training_duration_seconds: Histogram("training_duration_seconds", "Time of a training round, reading of the history included", [], TRAINING);
     training_rows: IntGauge("training_rows", "Rows that the last round trained on");
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
+    canary_recall_ratio: Gauge("canary_recall_ratio", "Share of planted and confirmed anomalies that the model that scores finds at the target");
+    model_swap_seconds: Gauge("model_swap_seconds", "How long the last change of model held up a lane");
     promotions_stopped: IntGauge("promotions_stopped", "1 when nothing is promoted until a person steps in");
     explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");

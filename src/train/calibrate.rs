@@ -85,8 +85,7 @@ pub(super) fn calibrate(
         members.combine(&scores, &mut raw);
         members
     });
-    let Unit { location, scale } = residual;
-    let z = |i: usize| (Calibration::log(raw[i]) - location) / scale;
+    let z = |i: usize| (Calibration::log(raw[i]) - residual.location) / residual.scale;
     let tail = grow(
         ordinary.iter().map(|&i| z(i)).collect(),
         (0..held.len()).filter(|&i| countable[held[i]]).map(z).collect(),
@@ -119,7 +118,7 @@ pub(super) fn calibrate(
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         reference: reference(rows, &standardised, &held, &ordinary),
         since_fired: since_fired(&latents),
-        calibration: Calibration { location, scale, tail },
+        calibration: Calibration { location: residual.location, scale: residual.scale, tail },
         members,
         lineage: Lineage { n_rows_holdout: ordinary.len() as u64, ..Lineage::default() },
         schema,

@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod corrupt;
+mod live;
 mod units;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::model::{Model, Workspace};
 use crate::sae::Kind;
 use crate::score::ranking;
 use bootstrap::mean_interval;
+pub use live::planted;
 use units::CommonUnits;
 
 /// Newest rows whose quarantined ones must stay flagged. Older ones may be of a regime that has since been admitted.
@@ -383,12 +385,7 @@ impl Pair<'_> {
         let holdout = evidence.holdout.view();
         let n = holdout.nrows().max(CORRUPTED_MIN);
         let mut rng = rng(evidence.seed, Purpose::Corruption as u64);
-        let scales: Vec<f64> = holdout
-            .columns()
-            .into_iter()
-            .map(|column| column.iter().filter(|value| value.is_finite()).map(|value| f64::from(*value)).collect())
-            .map(|values| units::robust_scale(values).unwrap_or(1.0))
-            .collect();
+        let scales = live::scales(holdout);
         let swapped = corrupt::swapped(holdout, n, &mut rng);
         let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
         let [before, after] = [self.champion, self.challenger].map(|model| z_scores(model, holdout));

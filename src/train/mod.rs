@@ -35,7 +35,7 @@ pub use admission::Admission;
 pub use adopt::adopt;
 pub use config::Config;
 pub use fit::fit;
-pub use gate::{Check, Decision, Evidence, GateConfig, Outcome, judge};
+pub use gate::{Check, Decision, Evidence, GateConfig, Outcome, judge, planted};
 pub use holdout::{is_holdout, may_have_learnt};
 pub use opinions::Opinions;
 pub use rescale::rescale;

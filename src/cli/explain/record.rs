@@ -24,8 +24,6 @@ use crate::sink::{Channel, MemorySink, Sink};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 
-/// Records before it that a threshold judges first: as many as its calibration may keep.
-const REWIND: usize = 20_000;
 /// Records of an output topic's partition, from the record's time on, among which its output is looked for.
 const OUTPUTS_MAX: usize = 10_000;
 
@@ -57,7 +55,8 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
         Some(version) => registry.load(version).unwrap_or(chosen),
         None => chosen,
     };
-    let seen = look(&model, REWIND)?;
+    let rewind = usize::try_from(config.threshold.rewind()).unwrap_or(usize::MAX);
+    let seen = look(&model, rewind)?;
     let published = anomaly.as_ref().map(|anomaly| anomaly["id"].clone());
     let says = Says { config: &config, id, seen: &seen, told, scored: scored.is_some(), published };
     let mut document = record_of(&shared, &model, &seen)?.unwrap_or_else(
@@ -175,7 +174,8 @@ impl Says<'_> {
             return (
                 "withheld",
                 format!(
-                    "flagged and not in `{topic}`: withheld by a rule or a limit, or removed by retention ({numbers})"
+                    "flagged and not in `{topic}`: withheld by a rule (`strayd suppress list`, `suppress`, `maintenance` and `features` of the \
+                     configuration) or a limit, or removed by retention ({numbers})"
                 ),
             );
         }

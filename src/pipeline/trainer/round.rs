@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::challenger::Stream;
@@ -10,7 +11,7 @@ use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::telemetry::health::Phase;
 use crate::train::drift::Class;
-use crate::train::{self, Opinions, Round, Rows, Start, TrainError, Trigger};
+use crate::train::{self, Opinions, Round, Rows, Start, TrainError, Trigger, planted};
 
 /// p-value under a model's calibration at which feedback counts a row as flagged: the usual target.
 const FLAGGED: f64 = 1e-3;
@@ -88,6 +89,9 @@ impl Trainer {
     pub(super) fn swap(&mut self, model: Arc<Model>, result: &str, rows: Option<&Rows>) {
         let of_rows = |rows| warm::thresholds(&self.shared, &model, rows);
         let ready = rows.map(of_rows).unwrap_or_default();
+        if let Some(rows) = rows {
+            self.show_canaries(&model, rows);
+        }
         let shared = &self.shared;
         // What went on from the model before is of no use to this one.
         self.pending = None;
@@ -97,6 +101,16 @@ impl Trainer {
         tracing::info!(version = model.version, hash = model.short_hash(), result, "model scores from now on");
         shared.cell.swap_with(model, ready);
         shared.health.enter(Phase::Running);
+    }
+
+    /// Shows how many canaries a model finds: planted anomalies, and those that people confirmed.
+    fn show_canaries(&self, model: &Model, rows: &Rows) {
+        let (planted, confirmed) = (planted(rows, model.version), self.opinions(model.n_features()).anomalous);
+        let n = planted.nrows() + confirmed.len();
+        let target = self.shared.target(model);
+        let found = |rows: ArrayView2<'_, f32>| model.flagged(rows, target);
+        let n_found = found(planted.view()) + found(confirmed.values.view());
+        self.shared.metrics.canary_recall_ratio.set(n_found as f64 / n.max(1) as f64);
     }
 
     pub(super) fn failed(&self) {

@@ -10,8 +10,8 @@ use super::{Ticked, Trainer, TrainerError, warm};
 use crate::model::Model;
 use crate::record::RecordId;
 use crate::threshold::{Calibration, median_and_mad};
-use crate::train::Rows;
 use crate::train::watch::{Course, Seen, condemns, is_suspicious};
+use crate::train::{Rows, planted};
 
 /// A model that is watched.
 pub(super) struct Watch {
@@ -85,12 +85,17 @@ impl Trainer {
         let rows = self.recent_sample(model)?.rows;
         let since = |id: &RecordId| watch.ends.get(&id.partition).is_none_or(|end| id.offset >= *end);
         let is_since: Vec<bool> = rows.ids.iter().map(since).collect();
+        let (target, canaries) = (self.shared.target(model), planted(&rows, model.version));
+        let of = |model: &Model| {
+            let n_planted_found = model.flagged(canaries.view(), target) as u64;
+            Course { n_planted_found, ..self.course(model, &rows, &is_since) }
+        };
         Ok(Seen {
             n_records: is_since.iter().filter(|since| **since).count() as u64,
-            n_planted: 0,
-            target: self.shared.target(model),
-            promoted: self.course(model, &rows, &is_since),
-            previous: self.course(&watch.previous, &rows, &is_since),
+            n_planted: canaries.nrows() as u64,
+            target,
+            promoted: of(model),
+            previous: of(&watch.previous),
         })
     }
 
