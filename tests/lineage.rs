@@ -209,9 +209,10 @@ fn a_record_that_is_another_is_named_by_its_stretch_and_checksum() {
 
 #[test]
 fn a_parent_that_is_not_kept_is_named_with_everything_else() {
-    let mut bench = bench(|raw| raw.registry.keep = 1);
+    let mut bench = bench(|_| {});
     let newest = bench.run();
     let parent = bench.stored(newest).lineage.parent.expect("a round has a parent");
+    std::fs::remove_dir_all(bench.registry.path_of(parent)).expect("it is there");
     let (missing, text) = missing(bench.again(newest, payloads(), N_ROWS - 1));
     let of_parent = Missing::Version { version: parent, role: "whose weights the round started from" };
     assert!(missing.contains(&of_parent), "{missing:?}");
