@@ -52,7 +52,7 @@ pub struct Config {
     /// Share of one core that a round takes, above 0 to 1. Default 0.5.
     pub cpu_share: f64,
     /// 99th percentile of the time to score a batch above which a round is given up; default none.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "humantime_serde")]
     pub latency_max: Option<Duration>,
     /// What a challenger must show.
     pub gate: GateConfig,

@@ -94,8 +94,7 @@ pub(super) fn calibrate(
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
-    let names = preprocessor.input_names(&schema);
-    let ids: Vec<RecordId> = newest.iter().map(|&i| rows.ids[held[i]]).collect();
+    let (names, ids) = (preprocessor.input_names(&schema), newest.iter().map(|&i| rows.ids[held[i]]));
     let report = Report {
         n_holdout: ordinary.len(),
         explained_variance: explained_variance(&x, &residuals, &mask, weights),
@@ -113,7 +112,7 @@ pub(super) fn calibrate(
             weights,
             recons: recons.view(),
             latents: latents.view(),
-            ids: &ids,
+            ids: &ids.collect::<Vec<_>>(),
         }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         since_fired: since_fired(&latents),
@@ -124,7 +123,7 @@ pub(super) fn calibrate(
         preprocessor,
         autoencoder,
         report,
-        rejected: rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect(),
+        rejected: rejected(rows, admitted),
         admitted: admitted.to_vec(),
     }
 }
@@ -134,6 +133,10 @@ fn held_out(rows: &Rows, admitted: &[bool]) -> Vec<usize> {
     let held: Vec<usize> = (0..rows.len()).filter(|&i| is_holdout(rows.ids[i])).collect();
     let n_admitted = held.iter().filter(|&&i| admitted[i]).count();
     if n_admitted < HOLDOUT_MIN { (0..rows.len()).collect() } else { held }
+}
+
+fn rejected(rows: &Rows, admitted: &[bool]) -> Vec<RecordId> {
+    rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect()
 }
 
 /// How many rows there were and how many were admitted.
