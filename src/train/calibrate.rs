@@ -14,6 +14,7 @@ use super::members::{follow, measure, remember, unit, with_units};
 use super::{Fitted, Report, Rows};
 use crate::model::{AdmissionScale, Lineage, Model, Reference};
 use crate::preprocess::{Preprocessor, Schema};
+use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
 use crate::score::{Cards, FIRES, HeldOut, MembersConfig, Unit, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail};
@@ -95,7 +96,7 @@ pub(super) fn calibrate(
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
     let residuals = &x - &recons;
-    let names = preprocessor.input_names(&schema);
+    let (names, ids) = (preprocessor.input_names(&schema), newest.iter().map(|&i| rows.ids[held[i]]));
     let report = Report {
         n_holdout: ordinary.len(),
         explained_variance: explained_variance(&x, &residuals, &mask, weights),
@@ -113,7 +114,7 @@ pub(super) fn calibrate(
             weights,
             recons: recons.view(),
             latents: latents.view(),
-            ids: &newest.iter().map(|&i| rows.ids[held[i]]).collect::<Vec<_>>(),
+            ids: &ids.collect::<Vec<_>>(),
         }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         reference: reference(rows, &standardised, &held, &ordinary),
@@ -125,7 +126,7 @@ pub(super) fn calibrate(
         preprocessor,
         autoencoder,
         report,
-        rejected: rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect(),
+        rejected: rejected(rows, admitted),
         admitted: admitted.to_vec(),
     }
 }
@@ -143,6 +144,10 @@ fn reference(rows: &Rows, standardised: &Standardised, held: &[usize], ordinary:
     let n_clipped: u32 = ordinary.iter().map(|&i| n_clipped(standardised.x.row(i))).sum();
     let n_inputs = (ordinary.len() * standardised.x.ncols()).max(1);
     Reference::fit(raw.view(), f64::from(n_clipped) / n_inputs as f64)
+}
+
+fn rejected(rows: &Rows, admitted: &[bool]) -> Vec<RecordId> {
+    rows.ids.iter().zip(admitted).filter(|(_, admitted)| !**admitted).map(|(id, _)| *id).collect()
 }
 
 /// How many rows there were and how many were admitted.

@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn half_a_core_sleeps_as_long_as_it_works() {
         let mut pace = pace(0.5, None);
-        pace.since = Instant::now() - Duration::from_millis(40);
+        pace.since = Instant::now().checked_sub(Duration::from_millis(40)).unwrap();
         let began = Instant::now();
         assert!(pace.after_steps().is_continue());
         assert!(began.elapsed() >= Duration::from_millis(40));
