@@ -140,12 +140,14 @@ fn records_in_the_pages_follow_their_schemas() {
         let schema: Value = serde_json::from_str(&read(&format!("docs/schema/{name}.json"))).expect("JSON");
         jsonschema::validator_for(&schema).expect("a JSON Schema")
     };
-    let (anomaly, score, incident) = (validator("anomaly"), validator("score"), validator("incident"));
+    let (anomaly, score) = (validator("anomaly"), validator("score"));
+    let (incident, feedback) = (validator("incident"), validator("feedback"));
     let mut n = 0;
     for page in pages() {
         for block in blocks(&page, "json") {
             let record: Value = serde_json::from_str(&block).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
             let schema = match (record.get("kind"), record.get("features")) {
+                _ if record.get("verdict").is_some() => &feedback,
                 (Some(_), _) => &incident,
                 (None, Some(_)) => &anomaly,
                 (None, None) => &score,
@@ -213,7 +215,7 @@ fn commands_in_the_pages_exist_with_their_options() {
         for line in consoles.lines().filter_map(|line| line.strip_prefix("$ strayd ")) {
             let line = line.split(['#', '|']).next().expect("a line has a beginning");
             let words: Vec<&str> = line.split_whitespace().collect();
-            let nested = words.first() == Some(&"models");
+            let nested = ["models", "suppress"].contains(words.first().expect("a command"));
             let help = help(&words[..if nested { 2 } else { 1 }]);
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 let option = option.split('=').next().expect("an option has a name");

@@ -1,4 +1,4 @@
-//! `strayd schema`: the JSON Schemas of the records that strayd writes.
+//! `strayd schema`: the JSON Schemas of the records that strayd writes, and of the feedback that it reads.
 
 use clap::{Args, ValueEnum};
 
@@ -18,6 +18,8 @@ enum Name {
     Score,
     /// A record of the incidents topic
     Incident,
+    /// A record of the feedback topic
+    Feedback,
 }
 
 /// Prints a schema.
@@ -25,6 +27,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let schema = match options.name {
         Name::Anomaly => include_str!("../../docs/schema/anomaly.json"),
         Name::Score => include_str!("../../docs/schema/score.json"),
+        Name::Feedback => include_str!("../../docs/schema/feedback.json"),
         Name::Incident => include_str!("../../docs/schema/incident.json"),
     };
     print!("{schema}");
