@@ -37,7 +37,7 @@ const STEP_MS: i64 = 30_000;
 const N_DRIFT: f64 = 20_000.0;
 /// Share of records that may alert.
 const TARGET: f64 = 0.001;
-/// A fault moves a feature by this, a dead sensor's way: twenty times its own spread.
+/// A fault moves a feature by this, as a broken sensor does: more than ten times its own spread.
 const FAULT: f64 = 25.0;
 
 /// Which modes the plant runs in.
@@ -273,6 +273,9 @@ fn drifts(stage: &mut Stage<'_>, since: Instant) {
     say(since, &format!("{} records, {n_rounds} rounds, {n_promoted} promoted, {n_alerts} alerts", stage.n_sent));
     assert!(n_rounds >= 6.0, "{n_rounds} rounds");
     assert!(n_promoted >= 2.0, "the first model, and one that took its place");
+    assert_eq!(stage.ended("rolled_back"), 0.0, "nothing is wrong with them");
+    // Twelve faults are planted, and alerts are held to one in a thousand records with them.
+    assert!((3.0..=20.0).contains(&n_alerts), "{n_alerts} alerts");
 }
 
 /// A model that knows one mode only is handed over: it is rejected. Returns its version.
