@@ -7,7 +7,8 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use serde_json::Value;
-use support::{Broker, Daemon, Launch, Metrics, Outgoing, Topics, holds_within, to_json};
+use serde_json::{Value, json};
+use support::{Broker, Daemon, Launch, Metrics, Outgoing, Record, Topics, holds_within, to_json};
 
 const SOON: Duration = Duration::from_secs(60);
 /// The flow waits so long for the round that follows a chunk; none is fine, too.
@@ -36,8 +37,8 @@ const STEP_MS: i64 = 30_000;
 const N_DRIFT: f64 = 20_000.0;
 /// Share of records that may alert.
 const TARGET: f64 = 0.001;
-/// Feature that a fault moves by this, thirty times what its noise is.
-const FAULT: f64 = 6.0;
+/// A fault moves a feature by this, as a broken sensor does: more than ten times its own spread.
+const FAULT: f64 = 25.0;
 
 /// Which modes the plant runs in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -222,6 +223,10 @@ impl<'a> Stage<'a> {
         String::from_utf8(out.stdout).expect("UTF-8")
     }
 
+    fn anomalies(&self) -> Vec<Record> {
+        self.broker.consume_to_end(&self.topics.anomalies, SOON)
+    }
+
     fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.strayd(args)).expect("one JSON document")
     }
@@ -253,7 +258,10 @@ fn good_challengers_are_promoted_a_bad_one_is_rejected_and_one_that_turns_bad_is
     drifts(&mut stage, since);
     let narrow = submits_a_bad_one(&mut stage, since);
     turns_bad(&mut stage, narrow, since);
-    assert_eq!(stage.daemon.sigterm(SOON), 0);
+    obeys(&mut stage, since);
+    hears_feedback(&mut stage, since);
+    comes_out_the_same(&stage, since);
+    restarts(stage, since);
 }
 
 /// The stream drifts: rounds happen, and better models are promoted.
@@ -265,6 +273,9 @@ fn drifts(stage: &mut Stage<'_>, since: Instant) {
     say(since, &format!("{} records, {n_rounds} rounds, {n_promoted} promoted, {n_alerts} alerts", stage.n_sent));
     assert!(n_rounds >= 6.0, "{n_rounds} rounds");
     assert!(n_promoted >= 2.0, "the first model, and one that took its place");
+    assert_eq!(stage.ended("rolled_back"), 0.0, "nothing is wrong with them");
+    // Twelve faults are planted, and alerts are held to one in a thousand records with them.
+    assert!((3.0..=20.0).contains(&n_alerts), "{n_alerts} alerts");
 }
 
 /// A model that knows one mode only is handed over: it is rejected. Returns its version.
@@ -313,4 +324,126 @@ fn turns_bad(stage: &mut Stage<'_>, narrow: u64, since: Instant) {
     let n_after = stage.n_alerts() - before;
     say(since, &format!("after the rollback: {n_after} alerts in 500 ordinary records"));
     assert!(n_after <= 5.0, "{n_after} alerts in 500 ordinary records");
+}
+
+/// Commands over HTTP and from the command line.
+fn obeys(stage: &mut Stage<'_>, since: Instant) {
+    let address = stage.launch.admin().to_owned();
+    let retrain = r#"{"command": "retrain"}"#;
+    assert_eq!(post(&address, "evil.example:80", retrain), 403, "a page of another name has no say");
+    assert_eq!(post(&address, &address, r#"{"command": "dance"}"#), 400);
+    stage.rest();
+    let n_rounds = stage.metric("strayd_trainings_total", &[]);
+    assert_eq!(post(&address, &address, retrain), 202);
+    stage.daemon.wait_metrics(SOON, "the round that was asked for", |metrics| {
+        metrics.sum("strayd_trainings_total", &[]) > n_rounds
+    });
+    stage.rest();
+    assert!(stage.strayd(&["models", "list", "--json"]).contains("\"reason\": \"request\""), "a round on request");
+
+    let rule = r#"{"command": "suppress", "rule": {"name": "ordered", "entity": "pump-s*"}}"#;
+    assert_eq!(post(&address, &address, rule), 202);
+    let listed = || stage.json(&["suppress", "list", "--json"]);
+    stage.daemon.wait(SOON, "the rule to be stored", || listed()[0]["name"] == "ordered");
+    let withheld = |stage: &Stage<'_>| stage.metric("strayd_alerts_suppressed_total", &[("reason", "rule")]);
+    let records = faults(&mut stage.plant, "pump-s");
+    stage.send(records);
+    let n_withheld = withheld(stage);
+    assert!(n_withheld >= 1.0, "planted faults of a pump that nobody cares for");
+    stage.strayd(&["suppress", "remove", "ordered"]);
+    assert_eq!(stage.json(&["suppress", "list", "--json"]), json!([]));
+    // The trainer looks every quarter of a second.
+    stage.rest();
+    let before = stage.n_alerts();
+    let records = faults(&mut stage.plant, "pump-s");
+    stage.send(records);
+    assert_eq!(withheld(stage), n_withheld, "the rule is gone");
+    assert!(stage.n_alerts() > before, "planted faults are published again");
+    say(since, &format!("{n_withheld} alerts withheld by a rule that was ordered"));
+}
+
+/// Ordinary records with three gross faults of the pump `key` in between.
+fn faults(plant: &mut Plant, key: &str) -> Vec<Outgoing> {
+    (0..90).map(|i| if i % 30 == 15 { plant.fault(key) } else { plant.record(Modes::Both) }).collect()
+}
+
+/// Status of `POST /api/commands` with this Host header.
+fn post(address: &str, host: &str, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).expect("the admin server listens");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout above zero");
+    let head = format!("POST /api/commands HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let request = format!("{head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers in UTF-8");
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// Feedback on a published anomaly is taken up; on what is unknown or gone it is answered.
+fn hears_feedback(stage: &mut Stage<'_>, since: Instant) {
+    let published = stage.anomalies();
+    let last = published.last().expect("something was published").json();
+    let id = last["id"].as_str().expect("an id");
+    stage.strayd(&["feedback", id, "false_positive", "--note", "filter was changed"]);
+    let heard = |result: &str, n: f64| {
+        stage.daemon.wait_metrics(SOON, &format!("feedback that is {result}"), |metrics| {
+            metrics.sum("strayd_feedback_total", &[("result", result)]) == n
+        });
+    };
+    heard("applied", 1.0);
+    let out = stage.run(&["feedback", "0123456789abcdef", "false_positive"]);
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{told}");
+    assert!(told.contains("no anomaly with id `0123456789abcdef`"), "{told}");
+    let gone = format!("{}/0/99999999", stage.topics.features);
+    stage.run(&["feedback", &gone, "true_positive"]);
+    heard("gone", 1.0);
+    let listed = stage.strayd(&["feedback"]);
+    assert!(listed.contains("filter was changed") && listed.contains(&gone), "{listed}");
+    say(since, &format!("feedback on {id} is applied, on {gone} it is gone"));
+
+    let (topic, place) = (&stage.topics.features, &last["source"]);
+    let record = format!("{topic}/{}/{}", place["partition"], place["offset"]);
+    let why = stage.strayd(&["explain", "--record", &record]);
+    assert!(why.contains("published"), "{why}");
+    let ordinary = stage.strayd(&["explain", "--record", &format!("{topic}/1/{}", N_HISTORY / 2 + 1)]);
+    assert!(ordinary.contains("threshold"), "{ordinary}");
+    say(since, &format!("explain of {record}: {why}"));
+}
+
+/// The newest round's model is trained again from its lineage, bit for bit.
+fn comes_out_the_same(stage: &Stage<'_>, since: Instant) {
+    let listed = stage.json(&["models", "list", "--json"]);
+    let entries = listed.as_array().expect("a list").iter().rev();
+    let is_round = |entry: &&Value| ["records", "request", "drift"].iter().any(|reason| entry["reason"] == *reason);
+    let version = entries.clone().find(is_round).expect("a round")["version"].to_string();
+    let told = stage.strayd(&["train", "--from-lineage", &version]);
+    assert!(told.contains("came out the same"), "{told}");
+    say(since, told.trim());
+}
+
+/// A restart publishes nothing twice, and alerts as before.
+fn restarts(stage: Stage<'_>, since: Instant) {
+    let Stage { broker, topics, launch, daemon, mut plant, .. } = stage;
+    assert_eq!(daemon.sigterm(SOON), 0);
+    let published = broker.consume_to_end(&topics.anomalies, SOON);
+    let ends = broker.end_offsets(&topics.features);
+    let daemon = launch.start();
+    daemon.wait_ready(SOON);
+    let mut stage = Stage { broker, topics, launch, daemon, plant: Plant::new(0), n_sent: 0 };
+    let records = (0..1_000).map(|_| plant.record(Modes::Both)).collect();
+    stage.send(records);
+    let n_rewound = stage.metric("strayd_records_rewound_total", &[]);
+    assert!(n_rewound > 0.0, "thresholds are restored from the records before");
+    let n_alerts = stage.n_alerts();
+    say(since, &format!("restarted: {n_rewound} records rewound, {n_alerts} alerts in 1000 ordinary records"));
+    assert!(n_alerts <= 8.0, "{n_alerts} alerts in 1000 ordinary records");
+    assert_eq!(stage.daemon.sigterm(SOON), 0);
+    let is_old = |record: &&Record| {
+        let source = &record.json()["source"];
+        let partition = source["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok());
+        source["offset"].as_i64() < partition.map(|partition| ends[&partition])
+    };
+    let again = broker.consume_to_end(&stage.topics.anomalies, SOON);
+    assert_eq!(again.iter().filter(is_old).count(), published.len(), "nothing settled is published again");
 }

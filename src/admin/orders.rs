@@ -21,6 +21,10 @@ pub async fn command(
     }
     let order = match order {
         Ok(Json(order)) => order,
+        // Well-formed JSON that is no order.
+        Err(error @ JsonRejection::JsonDataError(_)) => {
+            return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
+        }
         Err(rejection) => return (rejection.status(), format!("{rejection}\n")).into_response(),
     };
     let said = serde_json::to_string(&order).expect("plain values are always JSON");

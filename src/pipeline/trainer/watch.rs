@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Ticked, Trainer, TrainerError, warm};
+use crate::history::Bound;
 use crate::model::Model;
 use crate::record::RecordId;
 use crate::threshold::{Calibration, median_and_mad};
 use crate::train::watch::{Course, Seen, condemns, is_suspicious};
 use crate::train::{Rows, planted};
+
+/// Windows after which the watch no longer waits for records to be settled: retention may have removed them.
+const UNSETTLED_MAX: u64 = 2;
 
 /// A model that is watched.
 pub(super) struct Watch {
@@ -42,6 +46,10 @@ impl Trainer {
             let end = ends.entry(id.partition).or_insert(0);
             *end = id.next().offset.max(*end);
         }
+        // What came while the model was trained was scored by the one before it.
+        for extent in self.history.extents(Bound::Settled).unwrap_or_default() {
+            ends.insert(extent.partition, extent.end);
+        }
         let before = (self.shared.n_scored(), self.shared.n_alerts());
         self.watch = Some(Watch { previous, before, window, is_full: window == records, ends, n_cleared: 0 });
     }
@@ -51,15 +59,30 @@ impl Trainer {
     /// Errors: a [`TrainerError`].
     pub(super) fn look_after(&mut self, model: &Arc<Model>) -> Result<Option<Ticked>, TrainerError> {
         let Some(mut watch) = self.watch.take() else { return Ok(None) };
+        if self.registry.pinned()?.is_some() {
+            // A person wants this very model.
+            return Ok(None);
+        }
         let n_records = self.shared.n_scored() - watch.before.0;
         let n_alerts = (self.shared.n_alerts() - watch.before.1).saturating_sub(watch.n_cleared);
         let is_over = n_records >= watch.window;
         let suspicious = is_suspicious(n_alerts, n_records, self.shared.target(model));
         if suspicious || (is_over && watch.is_full) {
             match self.see(&watch, model) {
-                Ok(seen) => {
+                Ok(mut seen) => {
+                    // Judged anew, thresholds begin with few rows: only alerts that lanes have given count, or as many for
+                    // the records of other replicas.
+                    let given = self.shared.n_alerts() - watch.before.1;
+                    let scale = (seen.n_records / n_records.max(1)).max(1);
+                    seen.promoted.n_alerts = seen.promoted.n_alerts.min(given * scale);
                     if let Some(reason) = condemns(&seen) {
                         return self.roll_back(model, &watch.previous, &reason).map(Some);
+                    }
+                    // Lanes are ahead of what is settled: alerts that nobody has looked into are not the stream's yet.
+                    let n_due = n_records.min(self.settings.history.recent_rows as u64);
+                    if seen.n_records < n_due && n_records < UNSETTLED_MAX * watch.window {
+                        self.watch = Some(watch);
+                        return Ok(None);
                     }
                     watch.n_cleared += n_alerts;
                     tracing::info!(version = model.version, seen = ?seen, "the watched model does as well as the one before it");
