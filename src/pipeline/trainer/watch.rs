@@ -10,6 +10,7 @@ use super::{Ticked, Trainer, TrainerError, warm};
 use crate::history::Bound;
 use crate::model::Model;
 use crate::record::RecordId;
+use crate::registry::RegistryError;
 use crate::threshold::{Calibration, median_and_mad};
 use crate::train::watch::{Course, Seen, condemns, is_suspicious};
 use crate::train::{Rows, planted};
@@ -141,7 +142,14 @@ impl Trainer {
 
     /// Goes back to `previous` for `reason`, and stops promoting after too many times in a row.
     fn roll_back(&mut self, model: &Model, previous: &Arc<Model>, reason: &str) -> Result<Ticked, TrainerError> {
-        self.registry.promote(previous.version)?;
+        match self.registry.promote(previous.version) {
+            // Forgotten meanwhile, as newer ones came.
+            Err(RegistryError::Unknown { .. }) => {
+                self.registry.store(previous)?;
+                self.registry.promote(previous.version)?;
+            }
+            done => done?,
+        }
         self.n_rollbacks += 1;
         tracing::warn!(version = model.version, back_to = previous.version, reason, "rolled back");
         let rows = self.recent_sample(previous).map(|sample| sample.rows);
