@@ -8,6 +8,8 @@ use crate::model::Model;
 pub struct MemoryRegistry {
     latest: Option<Model>,
     current: Option<Model>,
+    /// Newest version that was stored; an older one may be stored again.
+    newest: u64,
 }
 
 impl Registry for MemoryRegistry {
@@ -25,11 +27,12 @@ impl Registry for MemoryRegistry {
     }
 
     fn next_version(&self) -> Result<u64, RegistryError> {
-        Ok(self.latest.as_ref().map_or(1, |model| model.version + 1))
+        Ok(self.newest + 1)
     }
 
     fn store(&mut self, model: &Model) -> Result<(), RegistryError> {
         self.latest = Some(model.clone());
+        self.newest = self.newest.max(model.version);
         Ok(())
     }
 
