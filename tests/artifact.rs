@@ -134,13 +134,13 @@ fn a_newer_format_is_refused_and_a_newer_minor_is_not() {
         fs::write(dir.join("manifest.json"), text.replace(from, to)).unwrap();
     };
     let error = refused(|dir| edit(dir, "\"major\": 1", "\"major\": 2"));
-    assert!(error.to_string().starts_with("model format 2.2 is not known"), "{error}");
+    assert!(error.to_string().starts_with("model format 2.3 is not known"), "{error}");
 
     let model = fitted(&rows(300));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
     artifact::save(&model, &path).unwrap();
-    edit(&path, "\"minor\": 2", "\"minor\": 9");
+    edit(&path, "\"minor\": 3", "\"minor\": 9");
     assert_eq!(artifact::load(&path).unwrap(), model);
 }
 

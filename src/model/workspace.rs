@@ -41,6 +41,11 @@ impl Workspace {
         &self.z
     }
 
+    /// Missing and clipped values of the last batch.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// Missing values of the last batch.
     pub fn values_missing(&self) -> u64 {
         self.counts.missing

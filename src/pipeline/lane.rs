@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ndarray::Axis;
 use thiserror::Error;
 
 use super::Shared;
@@ -183,11 +184,12 @@ impl Lane {
         let scored_time = rfc3339(now_ms());
         let model_ref = Publisher::model_ref(model);
         let target = self.shared.target(model);
-        let mut limit = f64::NAN;
+        let (mut limit, mut live) = (f64::NAN, Vec::with_capacity(intake.batch.rows().len()));
         for (i, row) in intake.batch.rows().iter().enumerate() {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
             let partition = partitions.get_mut(&row.id.partition).expect("the batch's partitions are taken up");
             let silent = partition.is_silent(row.id);
+            live.extend((!silent).then_some(i));
             if z.is_nan() {
                 intake.counts.n_insufficient += u64::from(!silent);
                 continue;
@@ -221,8 +223,13 @@ impl Lane {
         if limit.is_finite() {
             metrics.all.threshold.set(limit);
         }
-        intake.counts.n_missing = workspace.values_missing();
-        intake.counts.n_clipped = workspace.values_clipped();
+        // What is scored again was counted when it came.
+        let counts = if live.len() == intake.batch.rows().len() {
+            workspace.counts()
+        } else {
+            model.preprocessor.count(intake.batch.values().select(Axis(0), &live).view())
+        };
+        (intake.counts.n_missing, intake.counts.n_clipped) = (counts.missing, counts.clipped);
         metrics.all.latents_active_mean.set(workspace.latents_active_mean());
         self.shared.n_alerts.fetch_add(intake.counts.n_alerts, Ordering::Relaxed);
         self.shared.n_shifts.fetch_add(self.alerting.take_shifts(), Ordering::Relaxed);

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{Encoding, OTHER, layout};
@@ -183,6 +183,13 @@ impl Preprocessor {
             self.transform_row(raw, out, mask, &mut counts);
         }
         counts
+    }
+
+    /// Counts what is missing or cut in raw rows `[rows, n_features]`.
+    pub fn count(&self, raw: ArrayView2<'_, f32>) -> Counts {
+        let zeros = || Array2::zeros((raw.nrows(), self.n_inputs()));
+        let (mut out, mut mask) = (zeros(), zeros());
+        self.transform(raw, out.view_mut(), mask.view_mut())
     }
 
     /// One number a feature: a loop without a look at kinds.

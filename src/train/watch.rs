@@ -80,7 +80,8 @@ pub fn condemns(seen: &Seen) -> Option<String> {
         return Some(format!("its median log score has moved by {moved:.2} more than that of the model before it"));
     }
     let found = (promoted.n_planted_found, previous.n_planted_found);
-    if *n_planted >= PLANTED_MIN && found.0 == 0 && found.1 > 0 {
+    // None where so many are expected is no chance.
+    if *n_planted >= PLANTED_MIN && found.0 == 0 && (-(found.1 as f64)).exp() < CHANCE_MAX {
         return Some(format!("it finds none of {n_planted} planted anomalies, the model before it {}", found.1));
     }
     None
@@ -140,5 +141,6 @@ mod tests {
         let seen = Seen { n_planted: 50, promoted: course(0), previous: course(31), target: 1e-3, ..Seen::default() };
         assert!(condemns(&seen).is_some());
         assert_eq!(condemns(&Seen { previous: course(0), ..seen }), None, "nobody could find them");
+        assert_eq!(condemns(&Seen { previous: course(3), ..seen }), None, "three or none is chance");
     }
 }

@@ -15,6 +15,8 @@ use crate::threshold::{Calibration, median_and_mad};
 use crate::train::watch::{Course, Seen, condemns, is_suspicious};
 use crate::train::{Rows, planted};
 
+/// Fewest rows whose median says something; with fewer on either side nothing has moved.
+const MEDIAN_ROWS_MIN: usize = 64;
 /// Windows after which the watch no longer waits for records to be settled: retention may have removed them.
 const UNSETTLED_MAX: u64 = 2;
 
@@ -131,12 +133,15 @@ impl Trainer {
             if is_since[i] {
                 course.n_alerts += u64::from(verdict.is_some_and(|verdict| verdict.anomalous));
                 since.push(Calibration::log(raw));
-            } else {
+            } else if verdict.is_some() {
+                // What the model was trained on scores lower than what comes.
                 before.push(Calibration::log(raw));
             }
         });
-        (course.median_before, _) = median_and_mad(&mut before);
-        (course.median_since, _) = median_and_mad(&mut since);
+        if before.len().min(since.len()) >= MEDIAN_ROWS_MIN {
+            (course.median_before, _) = median_and_mad(&mut before);
+            (course.median_since, _) = median_and_mad(&mut since);
+        }
         course
     }
 
