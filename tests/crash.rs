@@ -43,6 +43,8 @@ fn three_kills_lose_no_record() {
     let mut sensors = Sensors::new(N_FEATURES, 1);
     broker.produce(&calm.features, (0..N_HISTORY).map(|i| on_partition(i, sensors.json().into_bytes())));
     let launch = calm.launch(&broker).set("history.rows_min", &N_HISTORY.to_string()).set("pipeline.lanes", "2");
+    // A threshold without a state: what it says after a kill must be what it would have said.
+    let launch = launch.set("threshold.kind", "quantile");
     let daemon = launch.start();
     daemon.wait_ready(SOON);
     let killed = Topics::reading(&broker, &calm.features);
@@ -57,6 +59,7 @@ fn three_kills_lose_no_record() {
 
     let models = launch.dir().join("models");
     let launch = killed.launch(&broker).set("registry.path", &models.display().to_string());
+    let launch = launch.set("threshold.kind", "quantile");
     let launch =
         launch.set("pipeline.lanes", "2").set("kafka.instance", "killed").set("kafka.commit_interval", "100ms");
     for _ in 0..3 {

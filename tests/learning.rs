@@ -273,7 +273,9 @@ fn drifts(stage: &mut Stage<'_>, since: Instant) {
     say(since, &format!("{} records, {n_rounds} rounds, {n_promoted} promoted, {n_alerts} alerts", stage.n_sent));
     assert!(n_rounds >= 6.0, "{n_rounds} rounds");
     assert!(n_promoted >= 2.0, "the first model, and one that took its place");
-    assert_eq!(stage.ended("rolled_back"), 0.0, "nothing is wrong with them");
+    let said = stage.daemon.said();
+    let why: Vec<&str> = said.lines().filter(|line| line.contains("rolled back")).collect();
+    assert_eq!(stage.ended("rolled_back"), 0.0, "nothing is wrong with them: {why:?}");
     // Twelve faults are planted, and alerts are held to one in a thousand records with them.
     assert!((3.0..=20.0).contains(&n_alerts), "{n_alerts} alerts");
 }

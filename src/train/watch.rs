@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Times the expected alerts that raise a suspicion.
 const ALERTS_FACTOR: f64 = 5.0;
+/// Fewest alerts that condemn a model: what five times the target is in the default window. A fault or two in a short one
+/// say nothing.
+const ALERTS_MIN: u64 = 10;
 /// Probability of as many alerts by chance, below which the suspicion counts.
 const CHANCE_MAX: f64 = 1e-3;
 /// Move of the median log score, beyond the predecessor's on the same records, that condemns a model: twofold.
@@ -62,7 +65,7 @@ pub struct Seen {
 /// Whether `n_alerts` of `n_records` are too many to be left alone at the target alert rate `q`.
 pub fn is_suspicious(n_alerts: u64, n_records: u64, q: f64) -> bool {
     let expected = q * n_records as f64;
-    n_alerts as f64 > ALERTS_FACTOR * expected && at_least(n_alerts, expected) < CHANCE_MAX
+    n_alerts >= ALERTS_MIN && n_alerts as f64 > ALERTS_FACTOR * expected && at_least(n_alerts, expected) < CHANCE_MAX
 }
 
 /// Why the promoted model must go; none when it may stay.

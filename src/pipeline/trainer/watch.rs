@@ -16,7 +16,7 @@ use crate::train::watch::{Course, Seen, condemns, is_suspicious};
 use crate::train::{Rows, planted};
 
 /// Fewest rows whose median says something; with fewer on either side nothing has moved.
-const MEDIAN_ROWS_MIN: usize = 64;
+const MEDIAN_ROWS_MIN: usize = 512;
 /// Windows after which the watch no longer waits for records to be settled: retention may have removed them.
 const UNSETTLED_MAX: u64 = 2;
 
