@@ -176,7 +176,7 @@ fn a_row_scores_alike_alone_and_in_a_batch_and_explains_itself() {
     strange.fill(f32::NAN);
     model.score(strange.insert_axis(ndarray::Axis(0)).view(), &mut workspace);
     assert!(workspace.z()[0].is_nan());
-    assert_eq!((workspace.rows_insufficient(), workspace.values_missing()), (1, 6));
+    assert_eq!((workspace.rows_insufficient(), workspace.counts().missing), (1, 6));
 }
 
 #[test]

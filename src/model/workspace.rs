@@ -46,16 +46,6 @@ impl Workspace {
         self.counts
     }
 
-    /// Missing values of the last batch.
-    pub fn values_missing(&self) -> u64 {
-        self.counts.missing
-    }
-
-    /// Values of the last batch whose z-score was cut at ±50.
-    pub fn values_clipped(&self) -> u64 {
-        self.counts.clipped
-    }
-
     /// Rows of the last batch that had too little observed to be scored.
     pub fn rows_insufficient(&self) -> u64 {
         self.raw.iter().filter(|raw| raw.is_nan()).count() as u64

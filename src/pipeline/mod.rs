@@ -111,12 +111,13 @@ impl Shared {
 
     /// The share of records that may alert under `model`, q.
     pub fn target(&self, model: &Model) -> f64 {
-        self.threshold.target(model.lineage.records_per_day)
+        self.threshold.alert_rate(model.lineage.records_per_day)
     }
 
     /// A threshold of one partition as it begins: on the calibration of `model`.
     pub fn threshold_of(&self, model: &Model) -> Box<dyn threshold::Threshold> {
-        threshold::build_for(&self.threshold, &model.calibration, self.target(model))
+        let target = self.threshold.target(model.lineage.records_per_day);
+        threshold::build_for(&self.threshold, &model.calibration, target)
     }
 
     /// Shifts of the scores that thresholds of all lanes have confirmed since the start.

@@ -227,7 +227,7 @@ fn train_again(again: Again<'_>, recipe: Recipe, progress: OnProgress<'_>) -> Re
     };
     // What the counter of latents stood at is the registry's matter, not the parent's file's.
     parent.cards.next_id = lineage.next_latent;
-    if start == Start::Refresh {
+    if lineage.reason == train::REFRESHED {
         let rows = opinions.joined(&sample.rows.newest(config.rows_max));
         let mut admitted = admission.decide(&champion, &rows, &config);
         opinions.overrule(&rows, &mut admitted);

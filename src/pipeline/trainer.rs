@@ -186,6 +186,8 @@ pub struct Trainer {
     stopped: Option<String>,
     /// The challenger that neither won nor did harm: the next round goes on from it.
     pending: Option<Arc<Model>>,
+    /// A model that was submitted and is still to be judged.
+    submitted: Option<Model>,
     /// Rounds since one last started afresh.
     n_rounds_warm: u64,
     outlook: drift::Outlook,
@@ -220,6 +222,7 @@ impl Trainer {
             n_rollbacks: 0,
             stopped: None,
             pending: None,
+            submitted: None,
             n_rounds_warm: 0,
             outlook: drift::Outlook::default(),
             labels: Ok(Labels::new()),

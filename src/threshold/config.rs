@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Q_UNDER_FDR;
 use super::fdr::Fdr;
 
 /// Settings of the threshold.
@@ -115,6 +116,13 @@ impl Config {
         }
     }
 
+    /// The share of records that may alert, in a stream of `records_per_day`: the target, or, where that is a share of
+    /// alerts, what the family beneath is held to.
+    pub fn alert_rate(&self, records_per_day: f64) -> f64 {
+        let target = self.target(records_per_day);
+        if self.fdr == Fdr::None { target } else { target.min(Q_UNDER_FDR) }
+    }
+
     /// Records of a partition that must be judged again to restore its threshold.
     pub fn rewind(&self) -> u64 {
         let records = match self.kind {
@@ -195,5 +203,12 @@ mod tests {
         assert_eq!(config.target(1e6), 5e-5);
         assert_eq!((config.target(10.0), config.target(1e12)), (0.05, 1e-6));
         assert_eq!((config.target(0.0), Config::default().target(1e6)), (1e-3, 1e-3));
+        let controlled = Config { fdr: Fdr::Lord, target_alert_rate: 0.1, ..Config::default() };
+        assert_eq!(
+            (controlled.target(0.0), controlled.alert_rate(0.0)),
+            (0.1, 1e-3),
+            "a tenth of alerts, not of records"
+        );
+        assert_eq!(config.alert_rate(1e6), 5e-5);
     }
 }

@@ -39,7 +39,7 @@ pub use gate::{Check, Decision, Evidence, GateConfig, Outcome, judge, planted};
 pub use holdout::{is_holdout, may_have_learnt};
 pub use opinions::Opinions;
 pub use rescale::rescale;
-pub use round::{Round, Start, refit, refresh};
+pub use round::{REFRESHED, Round, Start, refit, refresh};
 pub use schedule::{Limits, Reason, Schedule, Signs, Trigger};
 
 use crate::model::{AdmissionScale, Lineage, Model, Reference, artifact};

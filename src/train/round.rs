@@ -33,9 +33,10 @@ pub enum Start {
     /// From nothing, with a new scaler: after a shift, with many dead latents, and now and then against weights that
     /// have become unable to learn.
     Fresh,
-    /// Nowhere: they stay, and what standardises the scores is measured anew.
-    Refresh,
 }
+
+/// Reason of a version that [`refresh`] made.
+pub const REFRESHED: &str = "refreshed";
 
 /// What a round is made of.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +116,7 @@ pub fn refit(
     };
     let trained = match round.start {
         Start::Warm => go_on(&round, &train, config, progress)?,
-        Start::Fresh | Start::Refresh => start_afresh(&round, &admitted, config, progress)?,
+        Start::Fresh => start_afresh(&round, &admitted, config, progress)?,
     };
     let countable: Vec<bool> = episodes::countable(champion, rows)
         .into_iter()

@@ -15,7 +15,7 @@ use crate::model::{Lineage, Model};
 use crate::pipeline::reproduce;
 use crate::telemetry::now_ms;
 use crate::train::drift::Class;
-use crate::train::{self, Decision, Evidence, Fitted, Outcome, Report, Rows, Start, judge};
+use crate::train::{self, Decision, Evidence, Fitted, Outcome, REFRESHED, Report, Rows, Start, judge};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
 const FRESH_EVERY: u64 = 7;
@@ -134,36 +134,40 @@ impl Trainer {
             admission: lineage.admission.clone(),
             feedback: lineage.feedback.clone(),
             records_per_day: lineage.records_per_day,
-            start: value(&Start::Refresh),
-            reason: "refreshed".to_owned(),
+            reason: REFRESHED.to_owned(),
             ..fitted.lineage
         };
         let model = self.numbered(fitted)?;
         self.registry.store(&model)?;
         self.registry.promote(model.version)?;
         let pending = self.pending.take();
-        self.swap(Arc::new(model), "refreshed", Some(rows));
+        self.swap(Arc::new(model), REFRESHED, Some(rows));
         self.pending = pending;
         Ok(())
     }
 
     /// Judges the next submitted model, if one waits.
     pub(super) fn candidate(&mut self, champion: &Arc<Model>) -> Result<Option<Ticked>, TrainerError> {
-        let mut model = match self.registry.take_candidate() {
-            Ok(Some(model)) => model,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                tracing::warn!(%error, "a submitted model is refused");
-                return Ok(None);
-            }
-        };
+        let mut model =
+            match self.submitted.take().map_or_else(|| self.registry.take_candidate(), |model| Ok(Some(model))) {
+                Ok(Some(model)) => model,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    tracing::warn!(%error, "a submitted model is refused");
+                    return Ok(None);
+                }
+            };
         if let Some(difference) = champion.schema.difference(&model.schema) {
             tracing::warn!(hash = model.short_hash(), difference, "a submitted model does not fit the features");
             return Ok(None);
         }
         let sample = match self.recent_sample(champion) {
             Ok(sample) => sample,
-            Err(reason) => return Ok(Some(Ticked::Failed(reason))),
+            Err(reason) => {
+                // It is judged when the history can be read again.
+                self.submitted = Some(model);
+                return Ok(Some(Ticked::Failed(reason)));
+            }
         };
         model.version = self.registry.next_version()?;
         model.lineage.reason = "submitted".to_owned();
@@ -177,7 +181,10 @@ impl Trainer {
     /// What the newest rows say, for a judgement.
     pub(super) fn evidence(&self, champion: &Model, rows: &Rows, admitted: &[bool], seed: u64) -> Evidence {
         let gate = &self.settings.trainer.gate;
-        Evidence::new(rows, admitted, self.shared.target(champion), seed, gate)
+        Evidence {
+            canaries: self.opinions(champion.n_features()).anomalous.values,
+            ..Evidence::new(rows, admitted, self.shared.target(champion), seed, gate)
+        }
     }
 
     /// Stores the first model, makes it current, and swaps it in, in this order.

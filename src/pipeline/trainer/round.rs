@@ -61,7 +61,6 @@ impl Trainer {
                 self.n_rounds_warm = if start == Start::Fresh { 0 } else { self.n_rounds_warm + 1 };
                 let rows = opinions.joined(&sample.rows.newest(self.settings.model.rows_max));
                 let mut evidence = self.evidence(champion, &rows, &fitted.admitted, seed);
-                evidence.canaries = opinions.anomalous.values.clone();
                 evidence.drift = trigger.class != Class::None;
                 let (admitted, lineage) = (fitted.admitted.clone(), fitted.lineage.clone());
                 let report = fitted.report.clone();
