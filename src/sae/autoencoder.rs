@@ -135,23 +135,42 @@ impl<F: Real> Autoencoder<F> {
     ///
     /// Panics when the shapes don't agree.
     pub fn forward(&self, x: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, buffers: &mut Forward<F>) {
-        self.encode(x, mask, &[], buffers);
-        self.decode(Stage::Scoring, buffers);
+        self.encode(x, mask, buffers);
+        self.activate(buffers);
+        self.decode(buffers);
+    }
+
+    /// The first part of [`forward`](Self::forward): leaves the pre-activations where the latents will be.
+    pub fn encode(&self, x: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, buffers: &mut Forward<F>) {
+        self.encode_scaled(x, mask, &[], buffers);
+    }
+
+    /// The second part: turns the pre-activations of the last [`encode`](Self::encode) into latents.
+    pub fn activate(&self, buffers: &mut Forward<F>) {
+        self.activate_at(Stage::Scoring, buffers);
+    }
+
+    /// The last part: reconstructs from the latents.
+    pub fn decode(&self, buffers: &mut Forward<F>) {
+        let rows = s![..buffers.n_rows, ..];
+        let mut recons = buffers.recons.slice_mut(rows);
+        recons.assign(&self.b_dec);
+        general_mat_mul(F::one(), &buffers.latents.slice(rows), &self.w_dec, F::one(), &mut recons);
     }
 
     /// The pass over a batch that is learnt from; keeps the pre-activations if `keep_pre`.
     pub(super) fn forward_training(&self, batch: &Example<'_, F>, keep_pre: bool, buffers: &mut Forward<F>) {
-        self.encode(batch.x, batch.input_mask, batch.hidden_scale, buffers);
+        self.encode_scaled(batch.x, batch.input_mask, batch.hidden_scale, buffers);
         if keep_pre {
             let (n_rows, n_latents) = (batch.x.nrows(), self.b_enc.len());
             fit_buffer(&mut buffers.pre, n_rows, n_latents);
             buffers.pre.slice_mut(s![..n_rows, ..]).assign(&buffers.latents.slice(s![..n_rows, ..]));
         }
-        self.decode(Stage::Training, buffers);
+        self.activate_at(Stage::Training, buffers);
+        self.decode(buffers);
     }
 
-    /// Leaves the pre-activations where the latents will be.
-    fn encode(
+    fn encode_scaled(
         &self,
         x: ArrayView2<'_, F>,
         mask: ArrayView2<'_, F>,
@@ -177,13 +196,9 @@ impl<F: Real> Autoencoder<F> {
         general_mat_mul(F::one(), &code, &self.w_enc, F::one(), &mut latents);
     }
 
-    fn decode(&self, stage: Stage, buffers: &mut Forward<F>) {
-        let rows = s![..buffers.n_rows, ..];
-        let mut latents = buffers.latents.slice_mut(rows);
+    fn activate_at(&self, stage: Stage, buffers: &mut Forward<F>) {
+        let mut latents = buffers.latents.slice_mut(s![..buffers.n_rows, ..]);
         self.kind.form().activate(self, &mut latents, stage);
-        let mut recons = buffers.recons.slice_mut(rows);
-        recons.assign(&self.b_dec);
-        general_mat_mul(F::one(), &latents, &self.w_dec, F::one(), &mut recons);
     }
 }
 
