@@ -256,7 +256,7 @@ fn prometheus_accepts_rules_and_configuration() {
 }
 
 /// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 17] = [
+const HEALTHY: [(&str, &str); 18] = [
     ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
@@ -274,10 +274,11 @@ const HEALTHY: [(&str, &str); 17] = [
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
     ("strayd_model_age_seconds{job=\"strayd\", instance=\"a\"}", "600x180"),
     ("strayd_promotions_stopped{job=\"strayd\", instance=\"a\"}", "0x180"),
+    ("strayd_config_last_reload_successful{job=\"strayd\", instance=\"a\"}", "1x180"),
 ];
 
 /// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 15] = [
+const TROUBLE: [(&str, &str, &str); 16] = [
     ("StraydDown", "up", "0x180"),
     ("StraydNotReady", "strayd_model_loaded", "0x180"),
     ("StraydNotReady", "strayd_lane_alive", "0x180"),
@@ -290,6 +291,7 @@ const TROUBLE: [(&str, &str, &str); 15] = [
     ("StraydTrainingFails", "strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "0+1x180"),
     ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
     ("StraydPromotionsStopped", "strayd_promotions_stopped", "1x180"),
+    ("StraydConfigReloadFailed", "strayd_config_last_reload_successful", "0x180"),
     ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
     ("StraydRateLimited", "strayd_alerts_suppressed_total", "0+1x180"),
     ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
