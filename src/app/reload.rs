@@ -66,9 +66,9 @@ impl Reloader {
         self.asked.take() && self.sources.is_some()
     }
 
-    /// Reads, checks, and puts in force. Says what came of it in the log and in the metrics.
-    pub fn reload(&mut self) {
-        let Some(sources) = &self.sources else { return };
+    /// Reads, checks, and puts in force; returns whether it is. Says what came of it in the log and in the metrics.
+    pub fn reload(&mut self) -> bool {
+        let Some(sources) = &self.sources else { return true };
         let outcome = match Config::load(sources) {
             Ok(next) => self.apply(next),
             Err(problems) => Outcome::Invalid(problems),
@@ -88,7 +88,9 @@ impl Reloader {
         }
         self.metrics.set_config(&version);
         self.metrics.config_reloads_total.with_label_values(&[outcome.result()]).inc();
-        self.metrics.config_last_reload_successful.set(i64::from(matches!(outcome, Outcome::Applied(_))));
+        let is_applied = matches!(outcome, Outcome::Applied(_));
+        self.metrics.config_last_reload_successful.set(i64::from(is_applied));
+        is_applied
     }
 
     fn apply(&mut self, next: Config) -> Outcome {

@@ -156,6 +156,7 @@ pub struct Watchdog {
     interval: Option<Duration>,
     last_fed: Instant,
     was_ready: bool,
+    was_refused: bool,
     status: String,
 }
 
@@ -163,7 +164,7 @@ impl Watchdog {
     /// A watchdog that is fed at half of what systemd asks for.
     pub fn new() -> Self {
         let interval = sd_notify::watchdog_enabled().map(|interval| interval / 2);
-        Self { interval, last_fed: Instant::now(), was_ready: false, status: String::new() }
+        Self { interval, last_fed: Instant::now(), was_ready: false, was_refused: false, status: String::new() }
     }
 
     /// Tells systemd what is news, and that the lanes make progress if they do.
@@ -174,12 +175,15 @@ impl Watchdog {
             tell(&[sd_notify::NotifyState::Ready]);
             tracing::info!("ready");
         }
-        let status = match readiness.phase {
+        let mut status = match readiness.phase {
             Phase::Starting { reason } | Phase::Warmup { reason, .. } => reason,
             Phase::Running if readiness.waiting_for.is_empty() => "scoring".into(),
             Phase::Running => readiness.waiting_for.join("; "),
             Phase::Draining => "draining".into(),
         };
+        if self.was_refused {
+            status.push_str("; the last configuration was refused, the log says why");
+        }
         if status != self.status {
             tell(&[sd_notify::NotifyState::Status(&status)]);
             self.status = status;
@@ -193,7 +197,7 @@ impl Watchdog {
     }
 
     /// Reloads the configuration if somebody asked, and lets systemd know when that begins and ends.
-    pub fn reload(&self, reloader: &mut Reloader) {
+    pub fn reload(&mut self, reloader: &mut Reloader) {
         if !reloader.is_due() {
             return;
         }
@@ -202,7 +206,7 @@ impl Watchdog {
             let began = sd_notify::NotifyState::monotonic_usec_now();
             tell(&[sd_notify::NotifyState::Reloading].into_iter().chain(began).collect::<Vec<_>>());
         }
-        reloader.reload();
+        self.was_refused = !reloader.reload();
         if self.was_ready {
             tell(&[sd_notify::NotifyState::Ready]);
         }
