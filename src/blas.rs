@@ -1,7 +1,7 @@
 //! Links OpenBLAS and holds it to one thread.
 //!
 //! Two BLAS threads cost more than twice the processor time of one for our small products, and oversubscribe the cores
-//! that lanes already use. This is the only file with `unsafe` in it; it never does arithmetic of its own.
+//! that lanes already use. One of two files with `unsafe` in it; it never does arithmetic of its own.
 
 extern crate blas_src as _;
 extern crate openblas_src as _;

@@ -1,6 +1,6 @@
 //! The features topic, read as a member of the consumer group.
 //!
-//! One consumer a lane, polled by the lane's own thread; rebalances run inside that poll. Offsets are stored as lists
+//! One consumer a lane, polled by the lane's own thread; rebalances run inside that poll, before a batch is taken. Offsets are stored as lists
 //! (the single-offset call adds one by itself) and committed by librdkafka every `commit_interval`. A rebalance tells
 //! the lane through [`Assignment`], which says what of the leaving partitions may still be stored.
 
@@ -13,13 +13,12 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message};
 use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError, Start};
-use crate::kafka::{self, Trouble};
+use crate::kafka::{self, BatchConsumer, Inlet, RawMessage, Trouble};
 use crate::record::{NextOffset, RecordId};
 
 /// How long a call to the broker may take before it counts as failed and is tried again.
@@ -27,13 +26,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The features topic, read as a member of the consumer group.
 pub struct KafkaSource {
-    consumer: BaseConsumer<Callbacks>,
+    batches: BatchConsumer<Callbacks>,
     topic: Arc<str>,
 }
 
 /// What librdkafka calls back, on the thread that polls.
 struct Callbacks {
     topic: Arc<str>,
+    inlet: Inlet,
     listener: Arc<dyn Assignment>,
     lags: Mutex<BTreeMap<i32, i64>>,
     trouble: Trouble,
@@ -52,22 +52,30 @@ impl KafkaSource {
     ) -> Result<Self, SourceError> {
         let fatal = |error: &dyn std::fmt::Display| SourceError::Fatal(error.to_string());
         let topic: Arc<str> = config.topic.as_str().into();
+        let inlet = Inlet::default();
         let callbacks = Callbacks {
             topic: Arc::clone(&topic),
+            inlet: inlet.clone(),
             listener,
             lags: Mutex::default(),
             trouble: Trouble::default(),
             connected: AtomicBool::new(true),
         };
-        let settings = consumer_settings(client, lane).map_err(|error| fatal(&error))?;
-        let consumer: BaseConsumer<Callbacks> =
-            settings.create_with_context(callbacks).map_err(|error| fatal(&error))?;
-        consumer.subscribe(&[&topic]).map_err(|error| fatal(&error))?;
-        Ok(Self { consumer, topic })
+        let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
+        let batches = BatchConsumer::new(&settings, callbacks, &inlet).map_err(|error| fatal(&error))?;
+        batches.consumer().subscribe(&[&topic]).map_err(|error| fatal(&error))?;
+        Ok(Self { batches, topic })
+    }
+
+    fn consumer(&self) -> &BaseConsumer<Callbacks> {
+        self.batches.consumer()
     }
 }
 
-fn consumer_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig, kafka::SecretError> {
+/// The settings of lane `lane`'s consumer.
+///
+/// Errors: a secret can't be read.
+pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig, kafka::SecretError> {
     let mut client = config.client(&format!("strayd-lane-{lane}"))?;
     client
         .set("group.id", &config.group)
@@ -94,73 +102,60 @@ fn consumer_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
 
 impl Source for KafkaSource {
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
-        let mut wait = timeout;
-        for n in 0..max {
-            match self.consumer.poll(wait) {
-                None => return Ok(Polled::Records(n)),
-                Some(Ok(message)) => hand_over(&message, take),
-                Some(Err(error)) => return Err(self.failed(&error)),
-            }
-            wait = Duration::ZERO;
-        }
-        Ok(Polled::Records(max))
+        let taken = self.batches.take(max, timeout, |message| hand_over(message, take));
+        taken.map(Polled::Records).map_err(|error| self.failed(&error))
     }
 
     fn store(&mut self, positions: &[Position]) -> usize {
-        store(&self.consumer, &self.topic, positions)
+        store(self.consumer(), &self.topic, positions)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {
-        let lags = self.consumer.context().lags.lock().unwrap_or_else(PoisonError::into_inner);
+        let lags = self.consumer().context().lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.iter().map(|(&partition, &lag)| (partition, lag)).collect()
     }
 
     fn has_joined(&self) -> bool {
-        !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::None)
+        !matches!(self.consumer().rebalance_protocol(), RebalanceProtocol::None)
     }
 
     fn has_recovered(&self) -> bool {
-        self.consumer.context().connected.load(Ordering::Relaxed)
+        self.consumer().context().connected.load(Ordering::Relaxed)
     }
 
     fn close(&mut self) {
-        match self.consumer.commit_consumer_state(CommitMode::Sync) {
+        match self.consumer().commit_consumer_state(CommitMode::Sync) {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => tracing::warn!(%error, "the last offsets were not committed; their records will be repeated"),
         }
-        self.consumer.unsubscribe();
+        self.consumer().unsubscribe();
     }
 }
 
 impl KafkaSource {
     fn failed(&self, error: &KafkaError) -> SourceError {
-        self.consumer.context().connected.store(false, Ordering::Relaxed);
-        let reported = self.consumer.context().trouble.take().unwrap_or_default();
-        if let Some((code, reason)) = self.consumer.client().fatal_error() {
+        self.consumer().context().connected.store(false, Ordering::Relaxed);
+        let reported = self.consumer().context().trouble.take().unwrap_or_default();
+        if let Some((code, reason)) = self.consumer().client().fatal_error() {
             return SourceError::Fatal(format!("the consumer failed: {code}: {reason}"));
         }
         SourceError::Retry(kafka::explain(error, &reported))
     }
 }
 
-fn hand_over(message: &BorrowedMessage<'_>, take: &mut dyn FnMut(Raw<'_>)) {
-    let headers = message.headers().map(KafkaHeaders);
+fn hand_over(message: &RawMessage<'_>, take: &mut dyn FnMut(Raw<'_>)) {
     take(Raw {
         id: RecordId { partition: message.partition(), offset: message.offset() },
-        time_ms: message.timestamp().to_millis().unwrap_or(0),
+        time_ms: message.time_ms().unwrap_or(0),
         key: message.key(),
         payload: message.payload(),
-        headers: headers.as_ref().map(|headers| headers as &dyn Headers),
+        headers: Some(message),
     });
 }
 
-struct KafkaHeaders<'a>(&'a BorrowedHeaders);
-
-impl Headers for KafkaHeaders<'_> {
+impl Headers for RawMessage<'_> {
     fn each(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
-        for header in self.0.iter() {
-            visit(header.key, header.value);
-        }
+        self.each_header(visit);
     }
 }
 
@@ -260,6 +255,7 @@ impl ConsumerContext for Callbacks {
         let done = match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 self.assigned(consumer, list);
+                self.inlet.forward(consumer, list);
                 if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) }
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {

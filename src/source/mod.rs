@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use kafka::{KafkaSource, Pinned, pin_start};
+pub use kafka::{KafkaSource, Pinned, lane_settings, pin_start};
 pub use memory::{MemorySource, Stored};
 
 use crate::record::{NextOffset, RecordId};
@@ -87,7 +87,7 @@ pub struct Raw<'a> {
     pub key: Option<&'a [u8]>,
     /// Payload; none is a tombstone.
     pub payload: Option<&'a [u8]>,
-    /// Headers, if it has any.
+    /// Headers; none where the source has none.
     pub headers: Option<&'a dyn Headers>,
 }
 

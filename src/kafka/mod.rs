@@ -3,6 +3,9 @@
 //! The files that talk to Kafka (`source/kafka.rs`, `sink/kafka.rs`, `history/topic.rs`) start from
 //! [`Config::client`] and add what is theirs. Nothing else in the crate names librdkafka.
 
+#[expect(unsafe_code, reason = "rdkafka has no batches; each block says why it is sound")]
+mod batch;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,6 +19,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use batch::{BatchConsumer, Inlet, RawMessage};
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
