@@ -1,0 +1,256 @@
+//! Reads a record through serde: straight into the row, without a tree, and with a word for whatever is wrong.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::super::field::Scalar;
+use super::super::{Decoded, Reject};
+use super::names::{Level, Names, Role};
+use super::time::event_time;
+
+/// One reading of one record.
+pub(super) struct Reading<'a> {
+    pub(super) names: &'a Names,
+    pub(super) seen: &'a mut [u64],
+    pub(super) record: u64,
+    pub(super) values: &'a mut [f32],
+    pub(super) passthrough: &'a mut Vec<u8>,
+    pub(super) decoded: Decoded,
+    pub(super) has_vector: bool,
+    pub(super) reject: Option<Reject>,
+}
+
+impl Reading<'_> {
+    /// Remembers why the record is refused, and makes the error that stops serde.
+    fn refuse<E: de::Error>(&mut self, reject: Reject) -> E {
+        let error = E::custom(&reject);
+        self.reject = Some(reject);
+        error
+    }
+
+    fn refuse_type<E: de::Error>(&mut self, place: &Place, got: &'static str) -> E {
+        let (field, i) = match *place {
+            Place::Feature(i) => (self.names.features[i].name.clone(), i),
+            Place::Position(i) => (format!("[{i}]"), i),
+        };
+        let expected = self.names.features[i].expected();
+        self.refuse(Reject::WrongType { field, got, expected })
+    }
+
+    fn keep<'de, A: MapAccess<'de>>(&mut self, i: usize, map: &mut A) -> Result<(), A::Error> {
+        let raw: &RawValue = map.next_value()?;
+        let name = serde_json::to_string(&self.names.passthrough[i]).map_err(de::Error::custom)?;
+        self.passthrough.push(if self.passthrough.is_empty() { b'{' } else { b',' });
+        self.passthrough.extend_from_slice(name.as_bytes());
+        self.passthrough.push(b':');
+        self.passthrough.extend_from_slice(raw.get().as_bytes());
+        Ok(())
+    }
+
+    fn time<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        let raw: &RawValue = map.next_value()?;
+        match event_time(raw.get()) {
+            Ok(time_ms) => self.decoded.time_ms = time_ms,
+            Err(message) => {
+                let field = self.names.time.clone().unwrap_or_default();
+                return Err(self.refuse(Reject::BadTime { field, message }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seed for a whole record, or for the vector inside it.
+pub(super) struct Record<'r, 'a>(pub(super) &'r mut Reading<'a>, pub(super) Level);
+
+impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Record<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array of numbers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(state, level) = self;
+        let mut hint = 0;
+        while let Some(role) = map.next_key_seed(Key { names: state.names, level, hint })? {
+            match role {
+                Role::Feature(i) => {
+                    hint = i + 1;
+                    if std::mem::replace(&mut state.seen[i], state.record) == state.record {
+                        let name = state.names.features[i].name.clone();
+                        return Err(state.refuse(Reject::DuplicateName(name)));
+                    }
+                    map.next_value_seed(Single { state, place: Place::Feature(i), out: i })?;
+                }
+                Role::Vector if state.has_vector => {
+                    let name = state.names.field.clone().unwrap_or_default();
+                    return Err(state.refuse(Reject::DuplicateName(name)));
+                }
+                Role::Vector => {
+                    state.has_vector = true;
+                    map.next_value_seed(Record(state, Level::Vector))?;
+                }
+                Role::Time => state.time(&mut map)?,
+                Role::Passthrough(i) => state.keep(i, &mut map)?,
+                Role::Unknown => {
+                    state.decoded.n_unknown += 1;
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self(state, level) = self;
+        if level == Level::Outer && state.names.field.is_some() {
+            let message = "the record is an array, decode.field asks for an object".to_owned();
+            return Err(state.refuse(Reject::Malformed(message)));
+        }
+        let expected = state.values.len();
+        for i in 0..expected {
+            let seed = Single { state, place: Place::Position(i), out: i };
+            if seq.next_element_seed(seed)?.is_none() {
+                return Err(state.refuse(Reject::WrongLength { got: i, expected }));
+            }
+        }
+        let mut n_more = 0;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            n_more += 1;
+        }
+        if n_more > 0 {
+            return Err(state.refuse(Reject::WrongLength { got: expected + n_more, expected }));
+        }
+        Ok(())
+    }
+}
+
+/// Seed for a field's name: looks it up without copying it, the expected next feature first.
+struct Key<'a> {
+    names: &'a Names,
+    level: Level,
+    hint: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Role;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Role, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Role;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Role, E> {
+        let names = self.names;
+        let holds_features = self.level == Level::Vector || names.field.is_none();
+        if holds_features {
+            if names.features.get(self.hint).is_some_and(|next| next.name == name) {
+                return Ok(Role::Feature(self.hint));
+            }
+            if let Some(&i) = names.index.get(name) {
+                return Ok(Role::Feature(i));
+            }
+        }
+        if self.level == Level::Vector {
+            return Ok(Role::Unknown);
+        }
+        if names.field.as_deref() == Some(name) {
+            return Ok(Role::Vector);
+        }
+        if names.time.as_deref() == Some(name) {
+            return Ok(Role::Time);
+        }
+        let carried = names.passthrough.iter().position(|p| p == name);
+        Ok(carried.map_or(Role::Unknown, Role::Passthrough))
+    }
+}
+
+/// Where a value stands in the record.
+#[derive(Clone, Copy)]
+enum Place {
+    Feature(usize),
+    Position(usize),
+}
+
+/// Seed for one feature's value.
+struct Single<'r, 'a> {
+    state: &'r mut Reading<'a>,
+    place: Place,
+    out: usize,
+}
+
+impl Single<'_, '_> {
+    fn put<E: de::Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
+        match self.state.names.features[self.out].read(scalar) {
+            Ok(value) => self.state.values[self.out] = value,
+            Err(got) => return Err(self.state.refuse_type(&self.place, got)),
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Single<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Single<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a single value or null")
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.put(Scalar::Float(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.put(Scalar::Signed(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.put(Scalar::Unsigned(value))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.put(Scalar::Boolean(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.put(Scalar::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(self.state.refuse_type(&self.place, "an array"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(self.state.refuse_type(&self.place, "an object"))
+    }
+}
