@@ -1,15 +1,15 @@
-# One vocabulary: make demo test lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test lint fmt bench quality clean
+.PHONY: help demo test test-ops lint fmt bench quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## Builds strayd and shows it at work on a simulated plant (DEMO_ARGS="--duration 45s --seed 2")
 	@.ci/setup.sh build
@@ -19,6 +19,10 @@ demo: ## Builds strayd and shows it at work on a simulated plant (DEMO_ARGS="--d
 test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" for some)
 	@.ci/setup.sh test
 	@.ci/test.sh $(ARGS)
+
+test-ops: ## Boots a machine with systemd and runs the shipped unit on it; takes root and a minute
+	@.ci/setup.sh ops
+	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh $(patsubst tests/%.rs,--test %,$(wildcard tests/ops_*.rs)) $(ARGS)
 
 lint: ## Checks formatting, lints and documentation
 	@.ci/setup.sh lint

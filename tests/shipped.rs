@@ -68,6 +68,7 @@ fn the_unit_gives_the_daemon_the_time_it_takes() {
     // READY comes with the first model, and that waits for its history.
     assert_eq!((unit("Type")[0].as_str(), unit("TimeoutStartSec")[0].as_str()), ("notify", "infinity"));
     assert_eq!(unit("StateDirectory"), ["strayd"]);
+    assert_eq!(unit("ExecReload"), ["/bin/kill -HUP $MAINPID"]);
     for command in unit("ExecStart").into_iter().chain(unit("ExecStartPre")) {
         let words: Vec<&str> = command.split(' ').collect();
         let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args([words[1], "--help"]).output().expect("it starts");
@@ -76,19 +77,59 @@ fn the_unit_gives_the_daemon_the_time_it_takes() {
 }
 
 #[test]
-fn systemd_accepts_the_unit() {
+fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    // The program is looked for, so it is the built one here.
-    let here = read("systemd/strayd.service").replace("/usr/bin/strayd", env!("CARGO_BIN_EXE_strayd"));
-    let file = dir.path().join("strayd.service");
-    fs::write(&file, here).expect("written");
-    let file = file.display().to_string();
-    let Some(verified) = tool("systemd-analyze", &["verify", "--man=no", &file]) else { return };
-    assert_content(&verified);
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(!said.contains("strayd.service:"), "{said}");
-    let security = tool("systemd-analyze", &["security", "--offline=yes", "--no-pager", "--threshold=15", &file]);
-    assert_content(&security.expect("it was there a moment ago"));
+    for (unit, instance) in [("strayd.service", "strayd.service"), ("strayd@.service", "strayd@pumps.service")] {
+        // The program is looked for, so it is the built one here.
+        let here = read(&format!("systemd/{unit}")).replace("/usr/bin/strayd", env!("CARGO_BIN_EXE_strayd"));
+        let file = dir.path().join(instance);
+        fs::write(&file, here).expect("written");
+        let file = file.display().to_string();
+        let Some(verified) = tool("systemd-analyze", &["verify", "--man=no", &file]) else { return };
+        assert_content(&verified);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(!said.contains("strayd"), "{said}");
+        let security = tool("systemd-analyze", &["security", "--offline=yes", "--no-pager", "--threshold=15", &file]);
+        assert_content(&security.expect("it was there a moment ago"));
+    }
+}
+
+#[test]
+fn the_template_is_the_unit_with_names_of_its_own() {
+    // Comments aside: what one unit does, every instance does.
+    let lines = |file: &str| -> Vec<String> {
+        let text = read(file);
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let mut expected: Vec<String> = lines("systemd/strayd.service")
+        .into_iter()
+        .map(|line| {
+            let line = line.replace("/etc/strayd/strayd.toml", "/etc/strayd/%i.toml");
+            let line = line.replace("StateDirectory=strayd", "StateDirectory=strayd-%i");
+            let line = line.replace("%S/strayd", "%S/strayd-%i");
+            if line.starts_with("Description=") { line + ": %i" } else { line }
+        })
+        .collect();
+    let environment = expected.iter().position(|line| line.starts_with("EnvironmentFile=")).expect("there is a file");
+    expected.insert(environment + 1, "EnvironmentFile=-/etc/default/strayd-%i".into());
+    assert_eq!(lines("systemd/strayd@.service"), expected);
+}
+
+#[test]
+fn the_environment_file_and_the_credentials_name_keys_that_there_are() {
+    let text = [read("systemd/strayd.default"), read("systemd/credentials.conf")].concat();
+    let lines = text.lines().map(|line| line.trim_start_matches('#').trim_start_matches("Environment="));
+    let environment: Vec<(String, String)> = lines
+        .filter_map(|line| line.starts_with("STRAYD__").then(|| line.split_once('=')).flatten())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(environment.len(), 6, "{environment:?}");
+    let overrides = vec![("input.topic".to_owned(), "t".to_owned())];
+    let loaded = Config::load(&Sources { environment, overrides, ..Sources::default() });
+    // The secrets are not here, which is all that may be wrong.
+    let problems = loaded.expect_err("there is no credential here");
+    let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["kafka.security.password_file"], "{problems}");
 }
 
 #[test]
@@ -256,7 +297,7 @@ fn prometheus_accepts_rules_and_configuration() {
 }
 
 /// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 17] = [
+const HEALTHY: [(&str, &str); 18] = [
     ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
     ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
@@ -274,10 +315,11 @@ const HEALTHY: [(&str, &str); 17] = [
     ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
     ("strayd_model_age_seconds{job=\"strayd\", instance=\"a\"}", "600x180"),
     ("strayd_promotions_stopped{job=\"strayd\", instance=\"a\"}", "0x180"),
+    ("strayd_config_last_reload_successful{job=\"strayd\", instance=\"a\"}", "1x180"),
 ];
 
 /// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 15] = [
+const TROUBLE: [(&str, &str, &str); 16] = [
     ("StraydDown", "up", "0x180"),
     ("StraydNotReady", "strayd_model_loaded", "0x180"),
     ("StraydNotReady", "strayd_lane_alive", "0x180"),
@@ -290,6 +332,7 @@ const TROUBLE: [(&str, &str, &str); 15] = [
     ("StraydTrainingFails", "strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "0+1x180"),
     ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
     ("StraydPromotionsStopped", "strayd_promotions_stopped", "1x180"),
+    ("StraydConfigReloadFailed", "strayd_config_last_reload_successful", "0x180"),
     ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
     ("StraydRateLimited", "strayd_alerts_suppressed_total", "0+1x180"),
     ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
