@@ -14,6 +14,7 @@ mod goals;
 mod growth;
 mod loads;
 mod looped;
+mod model;
 mod peak;
 mod peers;
 mod race;
@@ -81,9 +82,9 @@ struct Options {
     /// Where the figures are written; parts that aren't measured stay as they are there
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json"))]
     json: PathBuf,
-    /// Page whose measured part is replaced
+    /// Writes what is measured into docs/PERFORMANCE.md and docs/SIZING.md, between their marks
     #[arg(long)]
-    page: Option<PathBuf>,
+    pages: bool,
     /// What cargo says to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -113,10 +114,12 @@ fn main() -> anyhow::Result<()> {
     document["machine"] = machine(&before);
     std::fs::write(&options.json, serde_json::to_string_pretty(&document)? + "\n")
         .with_context(|| options.json.display().to_string())?;
-    let measured = report::markdown(&document);
-    writeln!(out, "{measured}")?;
-    if let Some(page) = &options.page {
-        report::put_in(page, &measured)?;
+    let (measured, sizing) = (report::markdown(&document), model::sizing(&document));
+    writeln!(out, "{measured}\n{sizing}")?;
+    if options.pages {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        report::put_in(&docs.join("PERFORMANCE.md"), &measured)?;
+        report::put_in(&docs.join("SIZING.md"), &sizing)?;
     }
     Ok(())
 }

@@ -45,16 +45,18 @@ fn number(value: &Value) -> String {
     }
 }
 
-fn text(value: &Value) -> &str {
+/// A text, or a dash where there is none.
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("–")
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+/// The entries of a list; none where there is no list.
+pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// A table; nothing where there are no rows.
-fn table(out: &mut String, title: &str, head: &[&str], rows: &[Vec<String>]) {
+pub fn table(out: &mut String, title: &str, head: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }
