@@ -14,7 +14,7 @@ use super::time::event_time;
 pub(super) struct Reading<'a> {
     pub(super) names: &'a Names,
     pub(super) seen: &'a mut [u64],
-    pub(super) record: u64,
+    pub(super) reading: u64,
     pub(super) values: &'a mut [f32],
     pub(super) passthrough: &'a mut Vec<u8>,
     pub(super) decoded: Decoded,
@@ -41,11 +41,7 @@ impl Reading<'_> {
 
     fn keep<'de, A: MapAccess<'de>>(&mut self, i: usize, map: &mut A) -> Result<(), A::Error> {
         let raw: &RawValue = map.next_value()?;
-        let name = serde_json::to_string(&self.names.passthrough[i]).map_err(de::Error::custom)?;
-        self.passthrough.push(if self.passthrough.is_empty() { b'{' } else { b',' });
-        self.passthrough.extend_from_slice(name.as_bytes());
-        self.passthrough.push(b':');
-        self.passthrough.extend_from_slice(raw.get().as_bytes());
+        self.names.passthrough[i].append(raw.get(), self.passthrough);
         Ok(())
     }
 
@@ -82,12 +78,10 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self(state, level) = self;
-        let mut hint = 0;
-        while let Some(role) = map.next_key_seed(Key { names: state.names, level, hint })? {
+        while let Some(role) = map.next_key_seed(Key { names: state.names, level })? {
             match role {
                 Role::Feature(i) => {
-                    hint = i + 1;
-                    if std::mem::replace(&mut state.seen[i], state.record) == state.record {
+                    if std::mem::replace(&mut state.seen[i], state.reading) == state.reading {
                         let name = state.names.features[i].name.clone();
                         return Err(state.refuse(Reject::DuplicateName(name)));
                     }
@@ -136,11 +130,10 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
     }
 }
 
-/// Seed for a field's name: looks it up without copying it, the expected next feature first.
+/// Seed for a field's name: looks it up without copying it.
 struct Key<'a> {
     names: &'a Names,
     level: Level,
-    hint: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -159,27 +152,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Role, E> {
-        let names = self.names;
-        let holds_features = self.level == Level::Vector || names.field.is_none();
-        if holds_features {
-            if names.features.get(self.hint).is_some_and(|next| next.name == name) {
-                return Ok(Role::Feature(self.hint));
-            }
-            if let Some(&i) = names.index.get(name) {
-                return Ok(Role::Feature(i));
-            }
-        }
-        if self.level == Level::Vector {
-            return Ok(Role::Unknown);
-        }
-        if names.field.as_deref() == Some(name) {
-            return Ok(Role::Vector);
-        }
-        if names.time.as_deref() == Some(name) {
-            return Ok(Role::Time);
-        }
-        let carried = names.passthrough.iter().position(|p| p == name);
-        Ok(carried.map_or(Role::Unknown, Role::Passthrough))
+        Ok(self.names.role(self.level, name))
     }
 }
 
