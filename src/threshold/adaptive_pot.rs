@@ -7,8 +7,10 @@
 //! confirmed once and then learnt. Limit: mild anomalies that are themselves twice the target are taken for ordinary.
 
 use super::calibration::Calibration;
+use super::location::Location;
 use super::peaks::Peaks;
-use super::window::Window;
+use super::ring::Ring;
+use super::scores::Scores;
 use super::{Carried, Config, Target, Threshold, Verdict, Z_MAX};
 
 /// Gain of the feedback on ln α: one counted alert too many lowers α by a tenth.
@@ -49,21 +51,25 @@ const SCALE_MIN: f64 = 1e-6;
 pub struct AdaptivePot {
     q: f64,
     gain: f64,
+    /// Range of ln α.
+    ln_alpha_min: f64,
+    ln_alpha_max: f64,
+    /// Scores from which on the target can be told from chance.
+    n_calibrating: usize,
     /// Admitted scores, for location and scale.
-    location: Window,
+    location: Location,
     median: f64,
     scale: f64,
     /// Admitted standardised scores, for the tail.
-    scores: Window,
+    scores: Scores,
     scores_max: usize,
     peaks: Peaks,
     /// How many of the scores the calibration gave, how many came since, and whether its tail ended.
     n_calibrated: usize,
     n_admitted: usize,
     ended: bool,
-    /// Latest scores, flagged or not; the oldest at `oldest` once full.
-    recent: Vec<f32>,
-    oldest: usize,
+    /// Latest scores, flagged or not.
+    recent: Ring,
     ln_alpha: f64,
     /// The threshold in units of the input, and the standardised score that an admitted flag is cut to.
     z_at_alert: f64,
@@ -83,15 +89,18 @@ impl AdaptivePot {
     pub fn new(config: &Config, q: f64, calibration: &Calibration) -> Self {
         let ascending = calibration.tail.sorted();
         let clamped = |z: &f64| z.clamp(-Z_MAX, Z_MAX) as f32;
-        let mut location = Window::new(ascending.len().max(1), ascending.iter().map(clamped));
-        let (median, scale) = unit(&location);
-        location = Window::new(config.location_window, ascending.iter().map(clamped));
+        let mut location = Location::new(ascending.len().max(1), ascending.iter().map(clamped));
+        let (median, scale) = unit(&mut location);
+        location = Location::new(config.location_window, ascending.iter().map(clamped));
         let scores_max = config.calibration_window;
-        let scores =
-            Window::new(scores_max, ascending.iter().map(|z| ((f64::from(clamped(z)) - median) / scale) as f32));
+        let standardised = ascending.iter().map(|z| ((f64::from(clamped(z)) - median) / scale) as f32);
+        let scores = Peaks::window(scores_max, q, standardised);
         let mut state = Self {
             q,
             gain: if config.target == Target::AlertRate { GAIN } else { 0.0 },
+            ln_alpha_min: (q / ALPHA_RANGE).ln(),
+            ln_alpha_max: (q * ALPHA_RANGE).ln(),
+            n_calibrating: (2.0 / q).min(scores_max as f64).ceil() as usize,
             location,
             median,
             scale,
@@ -101,8 +110,7 @@ impl AdaptivePot {
             scores,
             scores_max,
             peaks: Peaks::new(),
-            recent: Vec::with_capacity(RECENT),
-            oldest: 0,
+            recent: Ring::new(RECENT, std::iter::empty()),
             ln_alpha: q.ln(),
             z_at_alert: 0.0,
             admitted_max: 0.0,
@@ -124,7 +132,7 @@ impl AdaptivePot {
     }
 
     fn locate(&mut self) {
-        (self.median, self.scale) = unit(&self.location);
+        (self.median, self.scale) = unit(&mut self.location);
         self.place();
     }
 
@@ -132,7 +140,7 @@ impl AdaptivePot {
         let n_room = self.scores_max - self.n_calibrated;
         let n_left = self.n_calibrated.saturating_sub(self.n_admitted.saturating_sub(n_room));
         let ended = if self.ended { n_left as f64 / self.scores.len().max(1) as f64 } else { 0.0 };
-        self.peaks.fit(&self.scores, self.q, ended);
+        self.peaks.fit(&mut self.scores, self.q, ended);
         self.admitted_max = self.peaks.z_at(&self.scores, P_ADMITTED_MIN.min(self.q / 100.0));
         self.place();
     }
@@ -150,8 +158,8 @@ impl AdaptivePot {
         self.n_admitted = self.n_admitted.saturating_add(1);
         if was_short && self.location.len() == LOCATED_MIN {
             // The first location of its own: the scores so far were standardised by the model's.
-            (self.median, self.scale) = unit(&self.location);
-            let known: Vec<f64> = (0..LOCATED_MIN).map(|i| self.standardise(self.location.nth(i))).collect();
+            (self.median, self.scale) = unit(&mut self.location);
+            let known: Vec<f64> = self.location.values().iter().map(|z| self.standardise(*z)).collect();
             self.learn_anew(&known);
             self.fit();
         }
@@ -203,15 +211,6 @@ impl AdaptivePot {
         true
     }
 
-    fn remember(&mut self, z: f32) {
-        if self.recent.len() < RECENT {
-            self.recent.push(z);
-        } else {
-            self.recent[self.oldest] = z;
-            self.oldest = (self.oldest + 1) % RECENT;
-        }
-    }
-
     /// Whether the record confirms a shift.
     fn is_shift(&mut self, flagged: bool) -> bool {
         self.shift += SHIFT_RATE * (f64::from(u8::from(flagged)) - self.shift);
@@ -222,13 +221,12 @@ impl AdaptivePot {
     /// Takes the latest scores for what is ordinary now.
     fn settle(&mut self) {
         self.location.clear();
-        let in_time = (0..self.recent.len()).map(|i| self.recent[(self.oldest + i) % self.recent.len()]);
-        for z in in_time.clone() {
+        for z in self.recent.in_time() {
             self.location.push(z);
         }
-        (self.median, self.scale) = unit(&self.location);
+        (self.median, self.scale) = unit(&mut self.location);
         let limit = self.peaks.z_at(&self.scores, self.q);
-        let standardised: Vec<f64> = in_time.map(|z| (f64::from(z) - self.median) / self.scale).collect();
+        let standardised: Vec<f64> = self.recent.in_time().map(|z| self.standardise(z)).collect();
         let n_beyond = standardised.iter().filter(|z| **z > limit).count();
         if n_beyond as f64 > MISFIT_MAX.max(2.0 * self.q) * standardised.len() as f64 {
             self.learn_anew(&standardised);
@@ -239,7 +237,7 @@ impl AdaptivePot {
 }
 
 /// Location and scale of a window; the model's own, 0 and 1, while it is too short to have any.
-fn unit(window: &Window) -> (f64, f64) {
+fn unit(window: &mut Location) -> (f64, f64) {
     if window.len() < LOCATED_MIN {
         return (0.0, 1.0);
     }
@@ -253,7 +251,7 @@ fn scale_min(median: f64) -> f64 {
 
 impl Threshold for AdaptivePot {
     fn judge(&mut self, z: f64) -> Verdict {
-        let calibrating = (self.scores.len() as f64) < (2.0 / self.q).min(self.scores_max as f64);
+        let calibrating = self.scores.len() < self.n_calibrating;
         if z.is_nan() {
             return Verdict { calibrating, ..Verdict::of(1.0, z, self.z_at_alert) };
         }
@@ -263,7 +261,7 @@ impl Threshold for AdaptivePot {
         let mut verdict = Verdict { calibrating, ..Verdict::of(p_value, z, self.z_at_alert) };
         let flagged = verdict.anomalous;
 
-        self.remember(stored);
+        self.recent.push(stored);
         self.tokens = (self.tokens + TOKENS_PER_TARGET * self.q).min(TOKENS_MAX);
         let counted = flagged && self.admit_flagged(standardised);
         if !flagged {
@@ -271,7 +269,7 @@ impl Threshold for AdaptivePot {
         }
         self.follow_episode(flagged);
         let moved = self.ln_alpha + self.gain * (self.q - f64::from(u8::from(counted)));
-        self.ln_alpha = moved.clamp((self.q / ALPHA_RANGE).ln(), (self.q * ALPHA_RANGE).ln());
+        self.ln_alpha = moved.clamp(self.ln_alpha_min, self.ln_alpha_max);
 
         verdict.shifted = self.is_shift(flagged);
         self.n_judged = (self.n_judged + 1) % FIT_EVERY;

@@ -1,10 +1,11 @@
-//! Peaks over threshold on a sliding window: ranks below a high quantile, a generalised Pareto tail above it.
+//! Peaks over threshold on a sliding window: places below a high quantile, a generalised Pareto tail above it.
 //!
 //! MODEL 4.2 steps 2 and 3, as `Tail` does it for a fixed calibration. The two agree on a short window; the belief that
-//! a tail is mild fades as the exceedances become as many as a full window has.
+//! a tail is mild fades as the exceedances become as many as a full window has. The tail is exact; a p-value of an
+//! ordinary score is that of the window at the last fit, and as near as `places` says. No alert depends on one.
 
+use super::scores::Scores;
 use super::tail::{N_EXCEEDANCES_MIN, P_MIN, SHAPE_MIN, SHAPE_MIN_ENDED, SHARE_MAX, pareto, quantile, survival};
-use super::window::Window;
 
 /// Share of a full window that is its tail: 400 of 20,000 place the threshold at 1e-3 within 5 to 10 %.
 const SHARE: f64 = 0.02;
@@ -22,56 +23,65 @@ pub struct Peaks {
     zeta: f64,
     shape: f64,
     sigma: f64,
-    /// Exceedances, descending: room that is kept.
-    scratch: Vec<f32>,
 }
 
 impl Peaks {
     /// A tail that has not been fitted: the exponential of mean 1.
     pub fn new() -> Self {
-        Self { u: 0.0, zeta: 0.5, shape: 0.0, sigma: 1.0, scratch: Vec::new() }
+        Self { u: 0.0, zeta: 0.5, shape: 0.0, sigma: 1.0 }
+    }
+
+    /// A window of `capacity` scores that begins with `ascending`, with room for the tail at the target alert rate `q`.
+    pub fn window(capacity: usize, q: f64, ascending: impl ExactSizeIterator<Item = f32>) -> Scores {
+        Scores::new(capacity, n_exceedances(capacity, q) + 1, ascending)
     }
 
     /// Fits the tail of `window` for the target alert rate `q`. `ended` is the share, 0 to 1, of the window beyond which
     /// nothing was seen: that share may have a short tail.
-    pub fn fit(&mut self, window: &Window, q: f64, ended: f64) {
+    pub fn fit(&mut self, window: &mut Scores, q: f64, ended: f64) {
+        window.add_up();
         let n = window.len();
         if n < 2 {
-            self.u = if n == 0 { 0.0 } else { f64::from(window.nth(0)) };
+            self.u = if n == 0 { 0.0 } else { f64::from(window.greatest(1)[0]) };
             return;
         }
-        let share = SHARE.max(TARGETS * q).min(SHARE_MAX);
-        let most = ((n as f64 * SHARE_MAX) as usize).max(1);
-        let n_exceed = ((n as f64 * share) as usize).max(N_EXCEEDANCES_MIN).min(most);
-        window.greatest(n_exceed, &mut self.scratch);
-        self.u = f64::from(window.nth(n - n_exceed - 1));
+        let n_exceed = n_exceedances(n, q);
+        let greatest = window.greatest(n_exceed + 1);
+        self.u = f64::from(greatest[0]);
         self.zeta = n_exceed as f64 / n as f64;
-        let exceedances = self.scratch.iter().rev().map(|z| f64::from(*z) - self.u);
+        let exceedances = greatest[1..].iter().map(|z| f64::from(*z) - self.u);
         let doubt = (1.0 - n_exceed as f64 / N_TRUSTED).max(0.0);
         let shape_min = SHAPE_MIN + ended * (SHAPE_MIN_ENDED - SHAPE_MIN);
         (self.shape, self.sigma) = pareto(exceedances, doubt, shape_min);
     }
 
     /// Share of ordinary records that score at least `z`, from 1e-12 to 1; it never rises with z.
-    pub fn p_value(&self, window: &Window, z: f64) -> f64 {
+    pub fn p_value(&self, window: &Scores, z: f64) -> f64 {
         let p = if z > self.u {
             self.zeta * survival((z - self.u) / self.sigma, self.shape)
         } else {
-            let n = window.len();
-            ((1 + n - window.n_below(z as f32)) as f64 / (n + 1) as f64).max(self.zeta)
+            let (places, z) = (window.places(), z as f32);
+            ((1.0 + places.n() - places.n_below(z)) / (places.n() + 1.0)).max(self.zeta)
         };
         p.clamp(P_MIN, 1.0)
     }
 
     /// The least z with `p_value(z) <= p` within rounding.
-    pub fn z_at(&self, window: &Window, p: f64) -> f64 {
-        if p < self.zeta || window.len() == 0 {
+    pub fn z_at(&self, window: &Scores, p: f64) -> f64 {
+        let places = window.places();
+        if p < self.zeta || places.n() == 0.0 {
             return self.u + self.sigma * quantile((p.max(P_MIN) / self.zeta).min(1.0), self.shape);
         }
-        let n = window.len();
-        let n_above = (p * (n + 1) as f64) as usize;
-        if n_above == 0 { self.u } else { f64::from(window.nth(n.saturating_sub(n_above))) }
+        let n_below = (1.0 - p) * (places.n() + 1.0);
+        f64::from(places.z_at(n_below)).min(self.u)
     }
+}
+
+/// How many of `n` scores, at least 2, are the tail for the target alert rate `q`.
+fn n_exceedances(n: usize, q: f64) -> usize {
+    let share = SHARE.max(TARGETS * q).min(SHARE_MAX);
+    let most = ((n as f64 * SHARE_MAX) as usize).max(1);
+    ((n as f64 * share) as usize).max(N_EXCEEDANCES_MIN).min(most)
 }
 
 #[cfg(test)]
@@ -89,10 +99,10 @@ mod tests {
         values
     }
 
-    fn fitted(values: &[f64]) -> (Window, Peaks) {
-        let window = Window::new(values.len(), values.iter().map(|z| *z as f32));
+    fn fitted(values: &[f64]) -> (Scores, Peaks) {
+        let mut window = Peaks::window(values.len(), 1e-3, values.iter().map(|z| *z as f32));
         let mut peaks = Peaks::new();
-        peaks.fit(&window, 1e-3, 0.0);
+        peaks.fit(&mut window, 1e-3, 0.0);
         (window, peaks)
     }
 

@@ -4,8 +4,8 @@
 //! everything: it follows a drift, and a burst of anomalies raises it over itself (MODEL 4.1, "all included").
 
 use super::peaks::Peaks;
+use super::scores::Scores;
 use super::tail::Tail;
-use super::window::Window;
 use super::{Threshold, Verdict, Z_MAX};
 
 /// Scores between two fits of the tail of the latest ones.
@@ -43,7 +43,7 @@ impl Threshold for Quantile {
 #[derive(Clone, Debug)]
 pub struct SlidingQuantile {
     q: f64,
-    window: Window,
+    window: Scores,
     peaks: Peaks,
     z_at_alert: f64,
     n_until_fit: u32,
@@ -52,14 +52,14 @@ pub struct SlidingQuantile {
 impl SlidingQuantile {
     /// Alerts where the p-value under the latest `n` scores is at most `q`; those of `tail` are the first.
     pub fn new(q: f64, n: usize, tail: &Tail) -> Self {
-        let window = Window::new(n, tail.sorted().iter().map(|z| *z as f32));
+        let window = Peaks::window(n, q, tail.sorted().iter().map(|z| z.clamp(-Z_MAX, Z_MAX) as f32));
         let mut rule = Self { q, window, peaks: Peaks::new(), z_at_alert: 0.0, n_until_fit: FIT_EVERY };
         rule.fit();
         rule
     }
 
     fn fit(&mut self) {
-        self.peaks.fit(&self.window, self.q, 0.0);
+        self.peaks.fit(&mut self.window, self.q, 0.0);
         self.z_at_alert = self.peaks.z_at(&self.window, self.q);
         self.n_until_fit = FIT_EVERY;
     }

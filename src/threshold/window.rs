@@ -1,8 +1,10 @@
-//! The latest scores of a partition, in the order of time and in the order of size at once.
+//! The latest scores of a partition, in the order of time and in the order of size at once: every rank, exactly.
 //!
 //! Values lie in ascending blocks with room to spare; a full block has all of them spread anew. So learning a score,
 //! forgetting the oldest and finding a rank cost about 100 ns whatever the window, and nothing is allocated once the
 //! window is full. Values are stored as `f32`: ranks of finer differences mean nothing.
+
+use super::ring::Ring;
 
 /// Values of a block after spreading, and the most it can hold. The less room, the sooner all are spread anew.
 const FILL: usize = 128;
@@ -11,33 +13,17 @@ const BLOCK: usize = 192;
 /// A ring of values that knows their ranks.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Values in the order of time; from `next` on the older ones once it is full.
-    ring: Vec<f32>,
-    next: usize,
-    capacity: usize,
+    ring: Ring,
     sorted: Sorted,
 }
 
 impl Window {
-    /// A window of at most `capacity` values (at least 1), which begins with `ascending`.
-    ///
-    /// Of too many, values at even distances are taken. They are aged in a fixed order that mixes large and small, so that
-    /// what they say of the distribution fades evenly.
+    /// The latest `capacity` values (at least 1), which begin with `ascending`; of too many, some at even distances.
     pub fn new(capacity: usize, ascending: impl ExactSizeIterator<Item = f32>) -> Self {
-        let capacity = capacity.max(1);
-        let n_given = ascending.len();
-        let n = n_given.min(capacity);
-        let mut slots: Vec<f32> = Vec::with_capacity(n);
-        for (i, value) in ascending.enumerate() {
-            // The i-th is taken when the share of those taken falls behind.
-            if (i + 1) * n / n_given > slots.len() {
-                slots.push(value);
-            }
-        }
-        let mut ring = Vec::with_capacity(capacity);
-        let stride = coprime_stride(n);
-        ring.extend((0..n).map(|i| slots[i * stride % n]));
-        Self { ring, next: 0, capacity, sorted: Sorted::of(slots) }
+        let ring = Ring::new(capacity, ascending);
+        let mut slots = ring.values().to_vec();
+        slots.sort_unstable_by(f32::total_cmp);
+        Self { ring, sorted: Sorted::of(slots) }
     }
 
     /// Number of values.
@@ -47,21 +33,10 @@ impl Window {
 
     /// Takes the newest value; a full window forgets its oldest.
     pub fn push(&mut self, value: f32) {
-        if self.ring.len() < self.capacity {
-            self.ring.push(value);
-        } else {
-            self.sorted.remove(self.ring[self.next]);
-            self.ring[self.next] = value;
-            self.next = (self.next + 1) % self.capacity;
+        if let Some(oldest) = self.ring.push(value) {
+            self.sorted.remove(oldest);
         }
         self.sorted.insert(value);
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.ring.clear();
-        self.next = 0;
-        self.sorted = Sorted::of(Vec::new());
     }
 
     /// How many values are below `value`.
@@ -73,54 +48,6 @@ impl Window {
     pub fn nth(&self, i: usize) -> f32 {
         self.sorted.nth(i)
     }
-
-    /// Puts the `n` greatest values, descending, in place of what `into` holds.
-    pub fn greatest(&self, n: usize, into: &mut Vec<f32>) {
-        into.clear();
-        for block in (0..self.sorted.lens.len()).rev() {
-            let wanted = n - into.len();
-            into.extend(self.sorted.block(block).iter().rev().take(wanted));
-            if into.len() == n {
-                break;
-            }
-        }
-    }
-
-    /// Upper median, and 1.4826 times the upper median distance from it; (0, 1) of an empty window.
-    pub fn median_and_mad(&self) -> (f64, f64) {
-        let n = self.len();
-        if n == 0 {
-            return (0.0, 1.0);
-        }
-        let middle = n / 2;
-        let median = f64::from(self.nth(middle));
-        // Distances grow away from the median on both sides. Of the n/2 + 1 least, `below` lie on the lower side: the
-        // least number for which the next one there is no nearer than the last that is then taken above.
-        let lower = |i: usize| median - f64::from(self.nth(middle - 1 - i));
-        let upper = |i: usize| f64::from(self.nth(middle + i)) - median;
-        let (mut low, mut high) = (0, middle);
-        while low < high {
-            let below = usize::midpoint(low, high);
-            let is_enough = middle - below < n - middle && lower(below) >= upper(middle - below);
-            if is_enough { high = below } else { low = below + 1 }
-        }
-        let n_above = middle + 1 - low;
-        let last_above = if n_above > 0 { upper(n_above - 1) } else { 0.0 };
-        let last_below = if low > 0 { lower(low - 1) } else { 0.0 };
-        (median, 1.4826 * last_above.max(last_below))
-    }
-}
-
-/// A number near 0.618 n without a common factor with `n`: its multiples visit all of `0..n`, far from the one before.
-fn coprime_stride(n: usize) -> usize {
-    let gcd = |mut a: usize, mut b: usize| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    let first = ((n as f64 * 0.618) as usize).max(1);
-    (first..=n + 1).find(|stride| gcd(*stride, n) <= 1).expect("1 or n + 1 is reached")
 }
 
 /// Ascending values in blocks.
@@ -229,7 +156,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::threshold::median_and_mad;
 
     /// The same by sorting.
     fn assert_same(window: &Window, plain: &[f32], probes: &[f32]) {
@@ -240,13 +166,6 @@ mod tests {
         for probe in probes {
             assert_eq!(window.n_below(*probe), sorted.partition_point(|value| value < probe), "{probe}");
         }
-        let mut greatest = Vec::new();
-        window.greatest(plain.len().min(7), &mut greatest);
-        assert!(greatest.iter().eq(sorted.iter().rev().take(7)));
-        let mut values: Vec<f64> = plain.iter().map(|value| f64::from(*value)).collect();
-        let (median, mad) = window.median_and_mad();
-        let expected = median_and_mad(&mut values);
-        assert_eq!((median, mad.max(1e-6)), expected);
     }
 
     #[test]
@@ -275,25 +194,5 @@ mod tests {
                 assert_same(&window, &plain, &[0.0, 0.25, 1.0, 3.0]);
             }
         }
-    }
-
-    #[test]
-    fn what_it_begins_with_is_thinned_evenly_and_ages_evenly() {
-        let mut window = Window::new(1000, (0..5000).map(|i| i as f32));
-        assert_eq!(window.len(), 1000);
-        assert!((0..1000).all(|i| (window.nth(i) - 5.0 * i as f32).abs() <= 5.0));
-        for _ in 0..500 {
-            window.push(9999.0);
-        }
-        let n_low = window.n_below(2500.0);
-        assert!((235..=265).contains(&n_low), "{n_low} of the lower half are left");
-    }
-
-    #[test]
-    fn median_and_mad_of_hand_worked_cases() {
-        let of = |values: &[f32]| Window::new(9, values.iter().copied()).median_and_mad();
-        assert_eq!(of(&[1.0, 2.0, 3.0, 4.0, 100.0]), (3.0, 1.4826));
-        assert_eq!(of(&[2.0; 5]), (2.0, 0.0));
-        assert_eq!(of(&[]), (0.0, 1.0));
     }
 }
