@@ -128,7 +128,7 @@ impl Members {
         self.memory.rows()
     }
 
-    /// Measures memory and tails for each row of a batch.
+    /// Measures memory and tails for each row of a batch; `x` and `mask` are `[rows, n_inputs]`, `weights` `[n_inputs]`.
     pub fn measure(
         &self,
         x: ArrayView2<'_, f32>,
@@ -136,9 +136,31 @@ impl Members {
         weights: &[f32],
         scores: &mut MemberScores,
     ) {
+        self.measure_memory(x, mask, weights, scores);
+        self.measure_tails(x, mask, weights, scores);
+    }
+
+    /// The part of [`measure`](Self::measure) that asks the memory.
+    pub fn measure_memory(
+        &self,
+        x: ArrayView2<'_, f32>,
+        mask: ArrayView2<'_, f32>,
+        weights: &[f32],
+        scores: &mut MemberScores,
+    ) {
         scores.memory.clear();
-        scores.tails.clear();
         self.memory.distances(x, mask, weights, &mut scores.near, &mut scores.memory);
+    }
+
+    /// The part of [`measure`](Self::measure) that asks the tails.
+    pub fn measure_tails(
+        &self,
+        x: ArrayView2<'_, f32>,
+        mask: ArrayView2<'_, f32>,
+        weights: &[f32],
+        scores: &mut MemberScores,
+    ) {
+        scores.tails.clear();
         self.tails.surprises(x, mask, weights, &mut scores.tails);
     }
 
