@@ -4,13 +4,12 @@
 //! its partition is open.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::Shared;
 use super::inflight::Settling;
 use super::lane::LaneError;
 use super::publish::{Judged, Publisher};
-use crate::alert::{Alert, Event, Flagged, Limit, Rules, Seen, Summary, Tracker, Withheld};
+use crate::alert::{Alert, Event, Flagged, Limit, Seen, Summary, Tracker, Withheld};
 use crate::score::Explanation;
 use crate::sink::Receipt;
 use crate::sink::incident::IncidentRef;
@@ -31,7 +30,8 @@ pub struct Alerting {
     shared: Shared,
     partitions: BTreeMap<i32, Tracked>,
     limit: Limit,
-    rules: Arc<Rules>,
+    /// The rebalance after which partitions that had left were forgotten.
+    generation: u64,
     events: Vec<Event>,
     n_open: i64,
     n_shifts: u64,
@@ -52,23 +52,24 @@ impl Alerting {
     /// What a lane knows at first.
     pub fn new(shared: &Shared) -> Self {
         let limit = Limit::new(shared.output.anomalies_per_minute, shared.pipeline.lanes);
-        let (shared, rules) = (shared.clone(), shared.rules.load_full());
-        Self { shared, partitions: BTreeMap::new(), limit, rules, events: Vec::new(), n_open: 0, n_shifts: 0 }
+        let (shared, partitions, events) = (shared.clone(), BTreeMap::new(), Vec::new());
+        Self { shared, partitions, limit, generation: 0, events, n_open: 0, n_shifts: 0 }
     }
 
-    /// Takes up the rules in force and the partitions of a batch with their epochs, and forgets those that have left; once a
-    /// turn, before its rows.
+    /// Takes up the partitions of a batch with their epochs, and forgets those that have left; once a turn, before its rows.
     pub fn follow(&mut self, settling: &Settling, batch: impl Iterator<Item = (i32, u64)>) {
-        if !self.partitions.is_empty() {
+        let generation = settling.generation();
+        if self.generation != generation {
+            self.generation = generation;
             let inflight = settling.inflight();
             self.partitions.retain(|&partition, tracked| inflight.epoch(partition) == tracked.epoch);
+            drop(inflight);
+            self.show();
         }
         for (partition, epoch) in batch {
             let fresh = || Tracked { epoch, tracker: Tracker::new(self.shared.incidents.clone()) };
             self.partitions.entry(partition).or_insert_with(fresh);
         }
-        self.rules = self.shared.rules.load_full();
-        self.show();
     }
 
     /// Whether an ordinary row of this partition means anything to its tracker.
@@ -146,7 +147,7 @@ impl Alerting {
             let entity = key.map(String::from_utf8_lossy);
             let (entity, features) = (entity.as_deref(), &*reasons.features);
             let alert = Alert { entity, time_ms: row.time_ms, severity: *severity, features };
-            if let Some(ruling) = self.rules.withhold(&alert) {
+            if let Some(ruling) = self.shared.rules.load().withhold(&alert) {
                 counts.n_withheld[ruling.withheld as usize] += 1;
                 why = None;
             }
@@ -176,6 +177,9 @@ impl Alerting {
     /// Shows how many incidents are open.
     fn show(&mut self) {
         let n_open = self.partitions.values().map(|tracked| tracked.tracker.n_open() as i64).sum();
+        if n_open == self.n_open {
+            return;
+        }
         self.shared.metrics.incidents_open.add(n_open - self.n_open);
         self.n_open = n_open;
     }

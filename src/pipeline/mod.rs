@@ -12,6 +12,7 @@ pub mod lane;
 pub mod partition;
 pub mod publish;
 pub mod reproduce;
+mod rows;
 pub mod trainer;
 
 use std::sync::Arc;
