@@ -121,7 +121,7 @@ impl Digits {
     }
 }
 
-impl fmt::Write for Digits {
+impl Write for Digits {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = self.bytes.get_mut(self.n_bytes..self.n_bytes + text.len()).ok_or(fmt::Error)?;
         room.copy_from_slice(text.as_bytes());

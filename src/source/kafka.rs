@@ -177,7 +177,7 @@ fn list_of(topic: &str, positions: &[Position]) -> TopicPartitionList {
     for position in positions {
         let mut element = list.add_partition(topic, position.next.partition);
         element.set_offset(Offset::Offset(position.next.offset)).expect("an offset of a record is a valid offset");
-        element.set_metadata(&*position.metadata);
+        element.set_metadata(&position.metadata);
     }
     list
 }

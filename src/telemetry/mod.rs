@@ -5,6 +5,7 @@
 
 pub mod health;
 mod lane;
+mod tally;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 pub use lane::{BatchCounts, LaneMetrics};
+pub use tally::Tally;
 
 use health::Health;
 
@@ -81,7 +83,7 @@ impl Declared {
     pub fn kind(&self) -> &'static str {
         match self.collector {
             "IntCounter" | "IntCounterVec" => "counter",
-            "Histogram" | "HistogramVec" => "histogram",
+            "Histogram" | "HistogramVec" | "Tally" => "histogram",
             _ => "gauge",
         }
     }
@@ -153,8 +155,8 @@ metrics! {
     batch_records: Histogram("batch_records", "Records of a batch", [], ROWS);
     score_duration_seconds: Histogram("score_duration_seconds", "Time to score a batch", [], SCORING);
     end_to_end_latency_seconds: Histogram("end_to_end_latency_seconds", "From a record's timestamp to the settling of its batch", [], LATENCY);
-    score_ratio: Histogram("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
-    p_value: Histogram("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
+    score_ratio: Tally("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
+    p_value: Tally("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
     calibration_error_ratio: Gauge("calibration_error_ratio", "How far the share of p-values up to 0.01 is from 0.01, over 0.01");
     threshold: Gauge("threshold", "Raw score at which a record is anomalous");
     anomalies_total: IntCounterVec("anomalies_total", "Anomalies published", ["severity"]);
@@ -230,11 +232,10 @@ impl Metrics {
     /// |share of p-values up to the level / level − 1| over the life of the process; 0 while nobody can tell.
     fn calibration_error(&self) -> f64 {
         const RECORDS_MIN: u64 = 1000;
-        let families = prometheus::core::Collector::collect(&self.p_value);
-        let Some(metric) = families.first().and_then(|family| family.get_metric().first()) else { return 0.0 };
-        let histogram = metric.get_histogram();
-        let level = histogram.get_bucket().iter().find(|bucket| bucket.upper_bound() == CALIBRATION_LEVEL);
-        let (n, n_low) = (histogram.get_sample_count(), level.map_or(0, |bucket| bucket.cumulative_count()));
+        let level = P_VALUES.iter().position(|bound| *bound == CALIBRATION_LEVEL).expect("the level is a bound");
+        let mut counts = self.p_value.cumulative().skip(level);
+        let n_low = counts.next().unwrap_or(0);
+        let n = counts.last().unwrap_or(0);
         if n < RECORDS_MIN { 0.0 } else { (n_low as f64 / n as f64 / CALIBRATION_LEVEL - 1.0).abs() }
     }
 
@@ -298,6 +299,12 @@ impl Declare for Histogram {
     fn declare(name: &str, help: &str, args: Args) -> Self {
         let opts = HistogramOpts { common_opts: opts(name, help), buckets: args.buckets.to_vec() };
         Histogram::with_opts(opts).expect("the name is valid")
+    }
+}
+
+impl Declare for Tally {
+    fn declare(name: &str, help: &str, args: Args) -> Self {
+        Tally::new(opts(name, help), args.buckets).expect("the name is valid")
     }
 }
 
