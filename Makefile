@@ -2,6 +2,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
+STAGE ?=
 ARGS ?=
 
 .PHONY: help demo test test-ops lint fmt bench quality clean
@@ -30,9 +31,9 @@ lint: ## Checks formatting, lints and documentation
 fmt: ## Formats the code
 	cargo fmt
 
-bench: ## Measures (ARGS="--bench score" for one bench)
+bench: ## Measures strayd beside its limits, 12 minutes (ARGS="--only stages,peers --rounds 5"; STAGE=score for one stage's bench)
 	@.ci/setup.sh build
-	cargo bench --locked $(ARGS)
+	@cargo bench --locked --quiet $(if $(STAGE),--bench $(STAGE) --,--bench throughput -- run) $(ARGS)
 
 quality: ## Ranks labelled streams, baselines beside (STRAYD_DATA_DIR=folder ARGS="--seeds 3 --sets cardio")
 	@.ci/setup.sh build
