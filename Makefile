@@ -1,14 +1,14 @@
-# One vocabulary: make demo test lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
 ARGS ?=
 
-.PHONY: help demo test lint fmt bench quality clean
+.PHONY: help demo test test-ops lint fmt bench quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## Builds strayd and shows it at work on a simulated plant (DEMO_ARGS="--duration 45s --seed 2")
 	@.ci/setup.sh build
@@ -18,6 +18,10 @@ demo: ## Builds strayd and shows it at work on a simulated plant (DEMO_ARGS="--d
 test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" for some)
 	@.ci/setup.sh test
 	@.ci/test.sh $(ARGS)
+
+test-ops: ## Checks the dashboards' types, with packages from npm
+	@.ci/setup.sh test
+	@.ci/test.sh --test ops_dashboards $(ARGS)
 
 lint: ## Checks formatting, lints and documentation
 	@.ci/setup.sh lint

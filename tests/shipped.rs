@@ -1,8 +1,8 @@
-//! Loads everything that is shipped beside the program (unit, manifest, dashboard, rules) and holds it to the program.
+//! Loads what is shipped beside the program (unit, manifest, scrape) and holds it to the program. Rules and dashboards
+//! have files of their own: alerts.rs, dashboards.rs.
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use strayd::admin;
 use strayd::config::{Config, Sources};
-use strayd::telemetry::Metrics;
 
 use support::skip;
 
@@ -152,80 +151,6 @@ fn the_pod_is_restricted() {
     }
     let image = pod["containers"][0]["image"].as_str().expect("an image");
     assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image} is not this version");
-}
-
-fn panels() -> Vec<Value> {
-    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/strayd.json")).expect("JSON");
-    dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row").cloned().collect()
-}
-
-fn rules() -> Vec<Value> {
-    let file = &yaml("deploy/prometheus/strayd.rules.yml")[0];
-    file["groups"]
-        .as_array()
-        .expect("groups")
-        .iter()
-        .flat_map(|group| group["rules"].as_array().expect("rules").clone())
-        .collect()
-}
-
-fn expressions() -> Vec<String> {
-    let of_panels = panels().into_iter().flat_map(|panel| panel["targets"].as_array().expect("targets").clone());
-    let all = of_panels.chain(rules()).map(|one| one["expr"].as_str().expect("an expression").to_owned());
-    all.collect()
-}
-
-/// The metrics that an expression names, histograms without their suffix.
-fn metrics_of(expression: &str) -> BTreeSet<String> {
-    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
-    let histogram = |word: &str| {
-        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix));
-        stem.filter(|stem| Metrics::DECLARED.iter().any(|m| m.name == *stem && m.kind() == "histogram"))
-            .map(str::to_owned)
-    };
-    words.filter(|w| w.starts_with("strayd_")).map(|w| histogram(w).unwrap_or_else(|| w.to_owned())).collect()
-}
-
-#[test]
-fn dashboard_and_rules_use_the_metrics_that_there_are_and_all_of_them() {
-    let used: BTreeSet<String> = expressions().iter().flat_map(|expression| metrics_of(expression)).collect();
-    let declared: BTreeSet<String> = Metrics::DECLARED.iter().map(|metric| metric.name.to_owned()).collect();
-    assert_eq!(used.difference(&declared).collect::<Vec<_>>(), [""; 0], "nobody declares these");
-    assert_eq!(declared.difference(&used).collect::<Vec<_>>(), [""; 0], "nobody looks at these");
-}
-
-#[test]
-fn the_dashboard_keeps_the_linters_rules() {
-    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/strayd.json")).expect("JSON");
-    assert_eq!(
-        (&dashboard["uid"], &dashboard["id"], &dashboard["editable"]),
-        (&"strayd".into(), &Value::Null, &false.into())
-    );
-    let variables: Vec<&str> =
-        dashboard["templating"]["list"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
-    assert_eq!(variables, ["datasource", "job", "instance"]);
-    let mut ids = BTreeSet::new();
-    let mut titles = BTreeSet::new();
-    for panel in panels() {
-        let title = panel["title"].as_str().expect("a title").to_owned();
-        assert!(ids.insert(panel["id"].as_u64()) && titles.insert(title.clone()), "{title} stands twice");
-        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title} has no description");
-        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
-        let has_unit = panel["fieldConfig"]["defaults"]["unit"].is_string() || panel["type"] == "heatmap";
-        assert!(has_unit, "{title} has no unit");
-        for target in panel["targets"].as_array().expect("targets") {
-            let expression = target["expr"].as_str().expect("an expression");
-            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
-            let n_selectors = expression.matches("{job=~\"$job\", instance=~\"$instance\"").count();
-            assert_eq!(n_selectors, expression.matches('{').count(), "{title}: {expression}");
-            for counter in Metrics::DECLARED.iter().filter(|metric| metric.kind() == "counter") {
-                let bare = expression
-                    .match_indices(&format!("{}{{", counter.name))
-                    .any(|(at, _)| !expression[..at].ends_with("rate(") && !expression[..at].ends_with("increase("));
-                assert!(!bare, "{title}: {} outside rate or increase", counter.name);
-            }
-        }
-    }
 }
 
 #[test]
