@@ -146,8 +146,8 @@ const CASES: [(&str, Series<'_>, Series<'_>); 28] = [
     ("StraydPromotionsStopped", &[("strayd_promotions_stopped{@}", "1x180")], &[(ROLLED_BACK, "0x90 1x90")]),
     (
         "StraydCanaryRecallLow",
-        &[("strayd_canary_recall_ratio{@}", "0.8x60 0.4x120")],
-        &[("strayd_canary_recall_ratio{@}", "0.8x120 0.5x60")],
+        &[("strayd_canary_recall_ratio{@}", "0.8x5 0.3x175")],
+        &[("strayd_canary_recall_ratio{@}", "0.8x5 0.5x175")],
     ),
     ("StraydDrift", &[("strayd_drifts_total{@}", "0 1 2 3 4x177")], &[("strayd_drifts_total{@}", "0x90 2x90")]),
     (

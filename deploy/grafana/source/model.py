@@ -7,7 +7,7 @@ NOW = [
     stat("Age", "Time since the training of the oldest model ended.", "dtdurations", "max(strayd_model_age_seconds{@})",
          thresholds=(GREEN, (86_400, YELLOW))),
     stat("Canaries now", "Planted and confirmed anomalies that the worst model finds at the target; many are subtle, so a fall says more "
-         "than the number.", "percentunit", "min(strayd_canary_recall_ratio{@})", decimals=0, thresholds=(RED, (0.1, YELLOW), (0.3, GREEN))),
+         "than the number.", "percentunit", "min(strayd_canary_recall_ratio{@})", decimals=0),
     stat("Drift now", "Signs of drift over their limits, the worst instance; 1 is drift.", "short", "max(strayd_drift_statistic{@})",
          decimals=2, thresholds=(GREEN, (0.7, YELLOW), (1, RED))),
     stat("Promotions", "Stopped after too many rollbacks: nothing is promoted until a person steps in.", "short",
@@ -37,7 +37,7 @@ SIGHT = [
            "overlook.", "percentunit", query("strayd_canary_recall_ratio{@}", "{{instance}}"), min=0, max=1),
     series("Explained variance", "Share of the held-out variance that the last trained model reconstructs. A fall: features no longer follow each "
            "other.", "percentunit", query("strayd_explained_variance_ratio{@}", "{{instance}}"), min=0, max=1),
-    series("Drift", "The smaller of two signs of drift over their limits; at 1 a round is asked for. Bars: drift was found.", "short",
+    series("Drift", "The smaller of two signs of drift over their limits; at 1 a round is asked for. found: how often drift was found.", "short",
            query("strayd_drift_statistic{@}", "{{instance}}"),
            query("sum(increase(strayd_drifts_total{@}[$__rate_interval]))", "found"), min=0, line_at=1),
     series("Latents active", "Active latents of a record, mean of the last batch.", "short",
