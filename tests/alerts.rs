@@ -170,7 +170,7 @@ fn input(changed: Series<'_>) -> String {
 
 /// Runs `promtool test rules` on cases, each its series and what is asked of them; nothing where it isn't installed.
 fn promtool(cases: &[(Series<'_>, String)]) -> Option<Output> {
-    let mut text = format!("rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n", shipped(RULES).display());
+    let mut text = format!("rule_files: ['{}']\nevaluation_interval: 2m\ntests:\n", shipped(RULES).display());
     for (changed, asked) in cases {
         write!(text, "  - interval: 1m\n    input_series:\n{}{asked}", input(changed)).expect("as above");
     }
