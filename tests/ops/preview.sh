@@ -8,4 +8,4 @@ cd "$(dirname "$0")/../.."
 for program in chromium prometheus python3 npm; do
     command -v "$program" >/dev/null || { echo "SKIPPED preview: $program is not installed"; exit 0; }
 done
-STRAYD_PREVIEW=$(realpath -m "${1:-target/preview}") cargo test --locked --test ops_preview -- --nocapture
+STRAYD_PREVIEW=$(realpath -m "${1:-target/preview}") cargo test --locked --test preview -- --nocapture
