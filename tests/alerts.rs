@@ -14,7 +14,7 @@ use strayd::telemetry::Metrics;
 use support::{RULES, alerts, metrics_of, rules, shipped, shipped_text, skip};
 
 /// A daemon without trouble for three hours, one sample a minute, as promtool writes series. `@` is its place.
-const HEALTHY: [(&str, &str); 33] = [
+const HEALTHY: [(&str, &str); 34] = [
     ("up{@}", "1x180"),
     ("strayd_build_info{@, version=\"0\"}", "1x180"),
     ("strayd_model_loaded{@}", "1x180"),
@@ -25,6 +25,7 @@ const HEALTHY: [(&str, &str); 33] = [
     ("process_resident_memory_bytes{@}", "300000000x180"),
     ("process_open_fds{@}", "60x180"),
     ("process_max_fds{@}", "1024x180"),
+    ("strayd_config_last_reload_successful{@}", "1x180"),
     ("strayd_partitions_assigned{@}", "4x180"),
     ("strayd_rebalances_total{@}", "2x180"),
     ("strayd_consumer_lag_records{@, topic=\"t\", partition=\"0\"}", "500x180"),
@@ -65,7 +66,7 @@ const TURN: &str = "strayd_lane_last_progress_timestamp_seconds{@, lane=\"0\"}";
 const LANE: &str = "strayd_lane_alive{@, lane=\"0\"}";
 
 /// What makes each alert fire, and what is close to it and doesn't.
-const CASES: [(&str, Series<'_>, Series<'_>); 28] = [
+const CASES: [(&str, Series<'_>, Series<'_>); 29] = [
     ("StraydDown", &[("up{@}", "1x60 0x120")], &[("up{@}", "1x168 0 0 0")]),
     ("StraydAbsent", &[("up{@}", "_x180")], &[("up{@}", "1x160 _x5 1x15")]),
     ("StraydNotReady", &[("strayd_model_loaded{@}", "0x180")], &[("strayd_model_loaded{@}", "1x160 0x20")]),
@@ -87,6 +88,11 @@ const CASES: [(&str, Series<'_>, Series<'_>); 28] = [
         &[("process_resident_memory_bytes{@}", "1900000000x180")],
     ),
     ("StraydFilesShort", &[("process_open_fds{@}", "900x180")], &[("process_open_fds{@}", "800x180")]),
+    (
+        "StraydConfigReloadFailed",
+        &[("strayd_config_last_reload_successful{@}", "1x60 0x120")],
+        &[("strayd_config_last_reload_successful{@}", "1x60 0x100 1x20")],
+    ),
     (
         "StraydNoRecords",
         &[(READ, "0+6000x100 600000x80"), (REJECTS, "0x180"), (SKIPS, "0x180")],
