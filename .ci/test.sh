@@ -2,7 +2,8 @@
 # Runs `cargo test`, shows its output as it comes, and ends with one line: N passed, N failed, N skipped.
 #
 # Skipped is what a test says with `SKIPPED <test name>: why` on standard error, and what is marked #[ignore]. With
-# CI=true a skip that isn't on the list .ci/allowed-skips is a failure. Arguments go to `cargo test`.
+# CI=true a skip that isn't on the list .ci/allowed-skips is a failure. Arguments go to `cargo test`. STRAYD_COUNTS names the
+# file for the counts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +39,6 @@ if [[ ${CI:-} == true ]]; then
     done <<<"$said"$'\n'"$ignored"
 fi
 counts="$passed passed, $failed failed, $skipped skipped"
-mkdir -p target && echo "$counts" >target/test-counts
+mkdir -p target && echo "$counts" >"${STRAYD_COUNTS:-target/test-counts}"
 echo "$counts"
 exit "$status"

@@ -4,6 +4,7 @@
 //! trainer, and, once a model scores, the lanes. Any thread that fails ends all: crash-only beats half-alive.
 
 mod logs;
+mod reload;
 mod supervise;
 
 use std::net::SocketAddr;
@@ -13,9 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use arc_swap::ArcSwap;
 
 pub use logs::init as init_logs;
+use reload::Reloader;
 pub use supervise::{OnSignals, version};
 
 use crate::admin::{Admin, Guard};
@@ -27,8 +28,9 @@ use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::Lane;
+use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
-use crate::pipeline::trainer::{Commands, Heard, RuleBook, Settings, Trainer};
+use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
@@ -63,8 +65,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         output: config.output.clone(),
         dead_letter: config.dead_letter.clone(),
         threshold: config.threshold.clone(),
-        incidents: config.incidents.clone(),
-        rules: Arc::new(ArcSwap::from_pointee(config.rules())),
+        live: Live::new(tuning(config), rule_book(config)).expect("a checked configuration has right rules"),
         pipeline: config.pipeline.clone(),
         cell: Arc::new(ModelCell::default()),
         metrics,
@@ -96,12 +97,15 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
     let (health, desk) = (shared.health.clone(), shared.desk.clone());
     let state = Admin { metrics, health, version: Arc::new(version()), guard, desk };
     let end = Shutdown::default();
-    let heard = supervise::Heard { shutdown: shutdown.clone(), requests: shared.requests.clone() };
+    let sources = if let OnSignals::DrainAndReload(sources) = &on_signals { Some(sources.clone()) } else { None };
+    let mut reloader = Reloader::new(sources, &config, &shared.live, &shared.metrics);
+    let (requests, reload) = (shared.requests.clone(), reloader.asked());
+    let heard = supervise::Heard { shutdown: shutdown.clone(), requests, reload };
     let server = supervise::spawn_admin(listener, state, heard, end.clone(), on_signals)?;
     let thread = std::thread::Builder::new().name("strayd".into());
     let (for_thread, token) = (shared.clone(), shutdown.clone());
     let main = thread.spawn(move || {
-        let outcome = run(&config, &for_thread, &token);
+        let outcome = run(&config, &for_thread, &token, &mut reloader);
         // The server answers until the very end, so that probes see the drain.
         end.begin();
         drop(server);
@@ -130,8 +134,8 @@ impl Daemon {
     }
 }
 
-fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<()> {
-    if !connect(config, shared, shutdown)? {
+fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<()> {
+    if !connect(config, shared, shutdown, reloader)? {
         return Ok(());
     }
     let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
@@ -148,6 +152,7 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<
             lanes_run = true;
         }
         watchdog.feed(&shared.health);
+        watchdog.reload(reloader);
         if shutdown.sleep(WATCH_INTERVAL) {
             break None;
         }
@@ -176,11 +181,14 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
 }
 
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
-fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<bool> {
+fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<bool> {
     let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
     sink().map_err(|error| anyhow!("kafka: {error}"))?;
     let (mut pause, mut last) = (Duration::from_millis(250), String::new());
     while !shutdown.begun() {
+        if reloader.is_due() {
+            reloader.reload();
+        }
         // New clients every time: the password's file may have been mended.
         let reached = pin_start(&config.kafka, &config.input).and_then(|pinned| {
             let sink = sink().map_err(|error| error.to_string())?;
@@ -220,10 +228,11 @@ fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyho
     let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies)?);
     let heard = Heard::new(feedback_journal(config)?, Some(Box::new(anomalies)));
     let registry = Directory::new(&config.registry);
-    let trainer =
-        Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings(config), shutdown.clone())
-            .listening(heard)
-            .obeying(Commands::new(commands_journal(config)?, rule_book(config)));
+    // A reload may have come while the brokers were awaited.
+    let settings = Settings { trainer: shared.live.tuning().training.clone(), ..settings(config) };
+    let trainer = Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings, shutdown.clone())
+        .listening(heard)
+        .obeying(Commands::new(commands_journal(config)?));
     let alive = shared.metrics.trainer_alive.clone();
     supervise::spawn("trainer", move || {
         alive.set(1);
@@ -245,6 +254,15 @@ pub fn feedback_journal(config: &Config) -> anyhow::Result<Box<dyn Journal>> {
 /// Errors: as [`feedback_journal`].
 pub fn commands_journal(config: &Config) -> anyhow::Result<Box<dyn Journal>> {
     journal(config, config.journal.commands.as_deref(), COMMANDS_FILE)
+}
+
+/// What a reload exchanges.
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        incidents: config.incidents.clone(),
+        anomalies_per_minute: config.output.anomalies_per_minute,
+        training: config.training.clone(),
+    }
 }
 
 fn rule_book(config: &Config) -> RuleBook {

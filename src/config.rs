@@ -3,6 +3,7 @@
 //! [`RawConfig`] is what was said, [`Config`] what was checked; nothing runs on the first. Every part owns its keys,
 //! this file composes them. All problems are reported at once, each with its key, its value and what is allowed.
 
+mod change;
 mod check;
 mod layers;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use change::{RELOADABLE, is_reloadable};
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::Wish;
@@ -196,13 +198,6 @@ impl Config {
     pub fn check(raw: RawConfig) -> Result<Self, Problems> {
         let problems = check::problems(&raw);
         if problems.is_empty() { Ok(Self(raw)) } else { Err(Problems(problems)) }
-    }
-}
-
-impl Config {
-    /// The rules that withhold anomalies, as configured.
-    pub fn rules(&self) -> alert::Rules {
-        self.0.rules().expect("a checked configuration has right rules")
     }
 }
 

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use strayd::alert::Rules;
+use strayd::alert::Suppression;
 use strayd::app;
 use strayd::config::{Config, RawConfig};
 use strayd::pipeline::inflight::Settling;
@@ -58,8 +58,13 @@ fn an_incident(key: &str) -> Vec<Stored> {
         .collect()
 }
 
-/// What a lane sent for these records, and its page of metrics; `rules` are put in force after its first turn.
-fn through_a_lane(config: &str, rows_max: usize, records: Vec<Stored>, rules: Option<Rules>) -> (Vec<Sent>, String) {
+/// What a lane sent for these records, and its page of metrics; `rule` is put in force after its first turn.
+fn through_a_lane(
+    config: &str,
+    rows_max: usize,
+    records: Vec<Stored>,
+    rule: Option<Suppression>,
+) -> (Vec<Sent>, String) {
     let mut raw: RawConfig = toml::from_str(config).expect("TOML");
     raw.input.topic = "features".into();
     raw.output.incidents = Some("incidents".into());
@@ -74,9 +79,11 @@ fn through_a_lane(config: &str, rows_max: usize, records: Vec<Stored>, rules: Op
     let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO, 0));
     let source = Box::new(MemorySource::new(records));
     let mut lane = Lane::new(0, shared.clone(), source, Arc::clone(&sink) as Arc<dyn Sink>, settling);
-    let mut rules = rules;
+    let mut rule = rule;
     while lane.step().expect("no lane fails at a record") != Step::End {
-        rules.take().into_iter().for_each(|rules| shared.rules.store(Arc::new(rules)));
+        if let Some(rule) = rule.take() {
+            shared.live.order("ordered", Some(rule)).expect("the rule is right");
+        }
     }
     (sink.take(), shared.metrics.encode(0, &shared.health))
 }
@@ -171,8 +178,7 @@ fn what_is_withheld_is_counted_and_scored() {
 #[test]
 fn rules_can_be_exchanged_while_the_lane_runs() {
     let everything = toml::from_str("name = 'everything'").expect("a rule");
-    let rules = Rules::new(&[everything], &[], &Default::default()).expect("it is right");
-    let (sent, page) = through_a_lane("", 2, records("pump-1", 0, 6, ANOMALOUS), Some(rules));
+    let (sent, page) = through_a_lane("", 2, records("pump-1", 0, 6, ANOMALOUS), Some(everything));
     assert_eq!(of(&sent, Channel::Anomalies).len(), 2, "those of the first turn");
     assert_shows(&page, "alerts_suppressed_total{reason=\"rule\"} 4");
 }

@@ -1,5 +1,5 @@
-//! Loads what is shipped beside the program (unit, manifest, scrape) and holds it to the program. Rules and dashboards
-//! have files of their own: alerts.rs, dashboards.rs.
+//! Loads what is shipped beside the program (units, scrape) and holds it to the program. Rules and dashboards have files
+//! of their own: alerts.rs, dashboards.rs.
 
 mod support;
 
@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use strayd::admin;
 use strayd::config::{Config, Sources};
 
 use support::skip;
@@ -66,6 +65,7 @@ fn the_unit_gives_the_daemon_the_time_it_takes() {
     // READY comes with the first model, and that waits for its history.
     assert_eq!((unit("Type")[0].as_str(), unit("TimeoutStartSec")[0].as_str()), ("notify", "infinity"));
     assert_eq!(unit("StateDirectory"), ["strayd"]);
+    assert_eq!(unit("ExecReload"), ["/bin/kill -HUP $MAINPID"]);
     for command in unit("ExecStart").into_iter().chain(unit("ExecStartPre")) {
         let words: Vec<&str> = command.split(' ').collect();
         let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args([words[1], "--help"]).output().expect("it starts");
@@ -74,83 +74,59 @@ fn the_unit_gives_the_daemon_the_time_it_takes() {
 }
 
 #[test]
-fn systemd_accepts_the_unit() {
+fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    // The program is looked for, so it is the built one here.
-    let here = read("systemd/strayd.service").replace("/usr/bin/strayd", env!("CARGO_BIN_EXE_strayd"));
-    let file = dir.path().join("strayd.service");
-    fs::write(&file, here).expect("written");
-    let file = file.display().to_string();
-    let Some(verified) = tool("systemd-analyze", &["verify", "--man=no", &file]) else { return };
-    assert_content(&verified);
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(!said.contains("strayd.service:"), "{said}");
-    let security = tool("systemd-analyze", &["security", "--offline=yes", "--no-pager", "--threshold=15", &file]);
-    assert_content(&security.expect("it was there a moment ago"));
+    for (unit, instance) in [("strayd.service", "strayd.service"), ("strayd@.service", "strayd@pumps.service")] {
+        // The program is looked for, so it is the built one here.
+        let here = read(&format!("systemd/{unit}")).replace("/usr/bin/strayd", env!("CARGO_BIN_EXE_strayd"));
+        let file = dir.path().join(instance);
+        fs::write(&file, here).expect("written");
+        let file = file.display().to_string();
+        let Some(verified) = tool("systemd-analyze", &["verify", "--man=no", &file]) else { return };
+        assert_content(&verified);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(!said.contains("strayd"), "{said}");
+        let security = tool("systemd-analyze", &["security", "--offline=yes", "--no-pager", "--threshold=15", &file]);
+        assert_content(&security.expect("it was there a moment ago"));
+    }
 }
 
 #[test]
-fn the_manifest_configures_the_daemon() {
-    let documents = yaml("deploy/kubernetes/strayd.yaml");
-    let toml = documents[0]["data"]["strayd.toml"].as_str().expect("the configuration");
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("strayd.toml");
-    fs::write(&file, toml).expect("written");
-    let pod = &documents[1]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    let environment: Vec<(String, String)> = container["env"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_str().expect("a text").to_owned()))
+fn the_template_is_the_unit_with_names_of_its_own() {
+    // Comments aside: what one unit does, every instance does.
+    let lines = |file: &str| -> Vec<String> {
+        let text = read(file);
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let mut expected: Vec<String> = lines("systemd/strayd.service")
+        .into_iter()
+        .map(|line| {
+            let line = line.replace("/etc/strayd/strayd.toml", "/etc/strayd/%i.toml");
+            let line = line.replace("StateDirectory=strayd", "StateDirectory=strayd-%i");
+            let line = line.replace("%S/strayd", "%S/strayd-%i");
+            if line.starts_with("Description=") { line + ": %i" } else { line }
+        })
         .collect();
-    let sources = Sources { file: Some(file), environment, overrides: vec![] };
-    let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
-
-    assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside");
-    assert_eq!(container["ports"][0]["containerPort"], config.admin.listen.port());
-    let port = &container["ports"][0]["name"];
-    let probes = [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")];
-    for (probe, page) in probes {
-        assert_eq!((&container[probe]["httpGet"]["path"], &container[probe]["httpGet"]["port"]), (&page.into(), port));
-        assert!(admin::PAGES.contains(&page), "{page} is no page of the admin server");
-    }
-    let annotations = &documents[1]["spec"]["template"]["metadata"]["annotations"];
-    assert_eq!(annotations["prometheus.io/port"], config.admin.listen.port().to_string());
-    assert!(admin::PAGES.contains(&annotations["prometheus.io/path"].as_str().expect("a path")));
-    let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().expect("seconds"));
-    assert!(grace > config.pipeline.shutdown_timeout + Duration::from_secs(10));
-
-    let mounts = container["volumeMounts"].as_array().expect("a list");
-    let mounted =
-        |path: &Path| mounts.iter().any(|mount| path.starts_with(mount["mountPath"].as_str().expect("a path")));
-    assert!(mounted(&config.registry.path), "the models must be on a volume, the root is read-only");
-    let args: Vec<&str> = container["args"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    assert_eq!(args[..2], ["run", "--config"]);
-    assert!(mounted(Path::new(args[2])) && args[2].ends_with("/strayd.toml"));
+    let environment = expected.iter().position(|line| line.starts_with("EnvironmentFile=")).expect("there is a file");
+    expected.insert(environment + 1, "EnvironmentFile=-/etc/default/strayd-%i".into());
+    assert_eq!(lines("systemd/strayd@.service"), expected);
 }
 
-/// What the Pod Security Standard `restricted` asks for, and a little more.
 #[test]
-fn the_pod_is_restricted() {
-    let documents = yaml("deploy/kubernetes/strayd.yaml");
-    let pod = &documents[1]["spec"]["template"]["spec"];
-    let container = &pod["containers"][0]["securityContext"];
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    assert_eq!(pod["automountServiceAccountToken"], false);
-    assert_eq!(container["allowPrivilegeEscalation"], false);
-    assert_eq!(container["readOnlyRootFilesystem"], true);
-    assert_eq!(container["capabilities"]["drop"][0], "ALL");
-    for volume in pod["volumes"].as_array().expect("a list") {
-        assert!(volume.get("configMap").is_some() || volume.get("emptyDir").is_some(), "{volume}");
-    }
-    let (selector, labels) = (&documents[1]["spec"]["selector"]["matchLabels"], &documents[1]["spec"]["template"]);
-    for (key, value) in selector.as_object().expect("labels") {
-        assert_eq!(&labels["metadata"]["labels"][key], value);
-    }
-    let image = pod["containers"][0]["image"].as_str().expect("an image");
-    assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image} is not this version");
+fn the_environment_file_and_the_credentials_name_keys_that_there_are() {
+    let text = [read("systemd/strayd.default"), read("systemd/credentials.conf")].concat();
+    let lines = text.lines().map(|line| line.trim_start_matches('#').trim_start_matches("Environment="));
+    let environment: Vec<(String, String)> = lines
+        .filter_map(|line| line.starts_with("STRAYD__").then(|| line.split_once('=')).flatten())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(environment.len(), 6, "{environment:?}");
+    let overrides = vec![("input.topic".to_owned(), "t".to_owned())];
+    let loaded = Config::load(&Sources { environment, overrides, ..Sources::default() });
+    // The secrets are not here, which is all that may be wrong.
+    let problems = loaded.expect_err("there is no credential here");
+    let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["kafka.security.password_file"], "{problems}");
 }
 
 #[test]

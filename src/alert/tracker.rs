@@ -58,6 +58,15 @@ impl Tracker {
         }
     }
 
+    /// Goes on with other settings; incidents that are open stay open until these close them.
+    pub fn adopt(&mut self, config: &IncidentConfig) {
+        if *config != self.config {
+            self.config = config.clone();
+            // Deadlines have moved: the next sweep finds them anew.
+            self.due_ms = i64::MIN;
+        }
+    }
+
     /// Whether an ordinary record means anything to the tracker; if not it need not be shown.
     pub fn is_active(&self) -> bool {
         !self.entities.is_empty()
@@ -205,11 +214,11 @@ impl Tracker {
         }
         // What is due anyway goes first: whether a batch has ended in between must not matter.
         self.sweep(events);
-        if self.entities.len() < self.config.open_max {
-            return;
+        // More than one only after the bound has been lowered.
+        while self.entities.len() >= self.config.open_max {
+            let oldest = self.entities.iter().min_by_key(|(_, entity)| entity.since).map(|(key, _)| key.clone());
+            self.forget(&oldest.expect("at least one key is allowed"), Cause::Displaced, time_ms, events);
         }
-        let oldest = self.entities.iter().min_by_key(|(_, entity)| entity.since).map(|(key, _)| key.clone());
-        self.forget(&oldest.expect("at least one key is allowed"), Cause::Displaced, time_ms, events);
     }
 
     /// Makes all incidents one of the partition; one without a key goes on as it.

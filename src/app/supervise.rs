@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::reload::{Asked, Reloader};
 use crate::admin::Admin;
+use crate::config::Sources;
 use crate::pipeline::trainer::requests::Requests;
 use crate::shutdown::Shutdown;
 use crate::telemetry::health::{Health, Phase};
@@ -21,10 +23,12 @@ pub struct Worker {
 }
 
 /// Whether the daemon listens to the process's signals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum OnSignals {
     /// SIGTERM and SIGINT begin the drain, a second one exits at once; SIGUSR1 asks for a training round.
     Drain,
+    /// The same, and SIGHUP reads the configuration again, from here.
+    DrainAndReload(Sources),
     /// Signals are left to the caller.
     Ignore,
 }
@@ -35,6 +39,8 @@ pub struct Heard {
     pub shutdown: Shutdown,
     /// Requests for a training round.
     pub requests: Requests,
+    /// Requests for a reload.
+    pub reload: Asked,
 }
 
 /// Starts a named thread.
@@ -82,10 +88,18 @@ pub fn spawn_admin(
     spawn("admin", move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            if on_signals == OnSignals::Drain {
+            let (listens, reloads) = match on_signals {
+                OnSignals::Drain => (true, false),
+                OnSignals::DrainAndReload(_) => (true, true),
+                OnSignals::Ignore => (false, false),
+            };
+            if listens {
                 let health = state.health.clone();
                 tokio::spawn(drain_on_signal(heard.shutdown, health)?);
                 tokio::spawn(train_on_signal(heard.requests)?);
+            }
+            if reloads {
+                tokio::spawn(reload_on_signal(heard.reload)?);
             }
             let ended = async move {
                 while !end.begun() {
@@ -127,11 +141,22 @@ fn train_on_signal(requests: Requests) -> std::io::Result<impl Future<Output = (
     })
 }
 
+/// Asks for a reload on SIGHUP; the thread that looks after the others does it.
+fn reload_on_signal(reload: Asked) -> std::io::Result<impl Future<Output = ()>> {
+    let mut asked = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            reload.ask();
+        }
+    })
+}
+
 /// Tells systemd how the daemon is.
 pub struct Watchdog {
     interval: Option<Duration>,
     last_fed: Instant,
     was_ready: bool,
+    was_refused: bool,
     status: String,
 }
 
@@ -139,7 +164,7 @@ impl Watchdog {
     /// A watchdog that is fed at half of what systemd asks for.
     pub fn new() -> Self {
         let interval = sd_notify::watchdog_enabled().map(|interval| interval / 2);
-        Self { interval, last_fed: Instant::now(), was_ready: false, status: String::new() }
+        Self { interval, last_fed: Instant::now(), was_ready: false, was_refused: false, status: String::new() }
     }
 
     /// Tells systemd what is news, and that the lanes make progress if they do.
@@ -150,12 +175,15 @@ impl Watchdog {
             tell(&[sd_notify::NotifyState::Ready]);
             tracing::info!("ready");
         }
-        let status = match readiness.phase {
+        let mut status = match readiness.phase {
             Phase::Starting { reason } | Phase::Warmup { reason, .. } => reason,
             Phase::Running if readiness.waiting_for.is_empty() => "scoring".into(),
             Phase::Running => readiness.waiting_for.join("; "),
             Phase::Draining => "draining".into(),
         };
+        if self.was_refused {
+            status.push_str("; the last configuration was refused, the log says why");
+        }
         if status != self.status {
             tell(&[sd_notify::NotifyState::Status(&status)]);
             self.status = status;
@@ -165,6 +193,22 @@ impl Watchdog {
         {
             self.last_fed = Instant::now();
             tell(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// Reloads the configuration if somebody asked, and lets systemd know when that begins and ends.
+    pub fn reload(&mut self, reloader: &mut Reloader) {
+        if !reloader.is_due() {
+            return;
+        }
+        // Before the daemon is ready, to say that it is ready again would say too much.
+        if self.was_ready {
+            let began = sd_notify::NotifyState::monotonic_usec_now();
+            tell(&[sd_notify::NotifyState::Reloading].into_iter().chain(began).collect::<Vec<_>>());
+        }
+        self.was_refused = !reloader.reload();
+        if self.was_ready {
+            tell(&[sd_notify::NotifyState::Ready]);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod evaluate;
 mod explain;
 mod export;
 mod feedback;
+mod healthcheck;
 mod import;
 mod local;
 mod models;
@@ -59,6 +60,8 @@ enum Command {
     Run(run::Options),
     /// Checks the configuration, and with --connect brokers and topics too
     Check(check::Options),
+    /// Asks the running daemon how it is: exit code 0 well, 1 not
+    Healthcheck(healthcheck::Options),
     /// Shows strayd at work on a simulated plant; needs no broker
     Demo(demo::Options),
     /// Trains a model on a CSV file, or a version of the registry again on its records
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Run(options) => run::run(options),
         Command::Check(options) => check::run(options),
+        Command::Healthcheck(options) => healthcheck::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Train(options) => train::run(options),
         Command::Score(options) => score::run(options),

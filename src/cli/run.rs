@@ -17,5 +17,5 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.config.load()?;
     app::init_logs(&config.log);
-    app::start(config, Shutdown::default(), OnSignals::Drain)?.wait()
+    app::start(config, Shutdown::default(), OnSignals::DrainAndReload(options.config.sources()))?.wait()
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::inflight::Settling;
 use super::lane::LaneError;
+use super::live::Tuning;
 use super::publish::{Judged, Publisher};
 use crate::alert::{Alert, Event, Flagged, Limit, Rules, Seen, Summary, Tracker, Withheld};
 use crate::score::Explanation;
@@ -32,6 +33,7 @@ pub struct Alerting {
     partitions: BTreeMap<i32, Tracked>,
     limit: Limit,
     rules: Arc<Rules>,
+    tuning: Arc<Tuning>,
     events: Vec<Event>,
     n_open: i64,
     n_shifts: u64,
@@ -51,24 +53,39 @@ pub struct Outcome<'a> {
 impl Alerting {
     /// What a lane knows at first.
     pub fn new(shared: &Shared) -> Self {
-        let limit = Limit::new(shared.output.anomalies_per_minute, shared.pipeline.lanes);
-        let (shared, rules) = (shared.clone(), shared.rules.load_full());
-        Self { shared, partitions: BTreeMap::new(), limit, rules, events: Vec::new(), n_open: 0, n_shifts: 0 }
+        let (tuning, rules, shared) = (shared.live.tuning(), shared.live.rules(), shared.clone());
+        let limit = Limit::new(tuning.anomalies_per_minute, shared.pipeline.lanes);
+        Self { shared, partitions: BTreeMap::new(), limit, rules, tuning, events: Vec::new(), n_open: 0, n_shifts: 0 }
     }
 
-    /// Takes up the rules in force and the partitions of a batch with their epochs, and forgets those that have left; once a
+    /// Takes up the rules and settings in force and the partitions of a batch with their epochs, and forgets those that have left; once a
     /// turn, before its rows.
     pub fn follow(&mut self, settling: &Settling, batch: impl Iterator<Item = (i32, u64)>) {
         if !self.partitions.is_empty() {
             let inflight = settling.inflight();
             self.partitions.retain(|&partition, tracked| inflight.epoch(partition) == tracked.epoch);
         }
+        self.rules = self.shared.live.rules();
+        self.adopt(self.shared.live.tuning());
         for (partition, epoch) in batch {
-            let fresh = || Tracked { epoch, tracker: Tracker::new(self.shared.incidents.clone()) };
+            let fresh = || Tracked { epoch, tracker: Tracker::new(self.tuning.incidents.clone()) };
             self.partitions.entry(partition).or_insert_with(fresh);
         }
-        self.rules = self.shared.rules.load_full();
         self.show();
+    }
+
+    /// Goes on with other settings; open incidents stay open until the new ones close them.
+    fn adopt(&mut self, tuning: Arc<Tuning>) {
+        if Arc::ptr_eq(&tuning, &self.tuning) {
+            return;
+        }
+        if tuning.anomalies_per_minute != self.tuning.anomalies_per_minute {
+            self.limit = Limit::new(tuning.anomalies_per_minute, self.shared.pipeline.lanes);
+        }
+        for tracked in self.partitions.values_mut() {
+            tracked.tracker.adopt(&tuning.incidents);
+        }
+        self.tuning = tuning;
     }
 
     /// Whether an ordinary row of this partition means anything to its tracker.

@@ -9,6 +9,7 @@ pub mod inflight;
 mod intake;
 mod judge;
 pub mod lane;
+pub mod live;
 pub mod partition;
 pub mod publish;
 pub mod reproduce;
@@ -18,15 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
+use self::live::Live;
 use self::trainer::requests::Requests;
 use crate::journal::Desk;
 use crate::model::{Model, ModelCell};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
-use crate::{alert, decode, sink, threshold};
+use crate::{decode, sink, threshold};
 
 /// How the lanes run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,10 +75,8 @@ pub struct Shared {
     pub dead_letter: sink::DeadLetterConfig,
     /// When a score is an anomaly.
     pub threshold: threshold::Config,
-    /// When incidents open and close.
-    pub incidents: alert::IncidentConfig,
-    /// What is withheld; exchanged as a whole when operators change it.
-    pub rules: Arc<ArcSwap<alert::Rules>>,
+    /// What may change while the daemon runs: rules, incidents, limits, training.
+    pub live: Live,
     /// How the lanes run.
     pub pipeline: Config,
     /// The model that scores.

@@ -17,7 +17,7 @@ mod watch;
 
 pub use challenger::Mode;
 pub use feedback::Heard;
-pub use orders::{Commands, RuleBook};
+pub use orders::Commands;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Shared;
+use super::live::Tuning;
 use crate::history::{self, Bound, History};
 use crate::model::{Model, features};
 use crate::preprocess::Wish;
@@ -171,6 +172,8 @@ pub struct Trainer {
     history: Box<dyn History>,
     registry: Box<dyn Registry>,
     settings: Settings,
+    /// What `settings.trainer` was last taken from.
+    tuning: Arc<Tuning>,
     shutdown: Shutdown,
     admission: Admission,
     schedule: Schedule,
@@ -206,6 +209,7 @@ impl Trainer {
     ) -> Self {
         let schedule = Schedule::new(&settings.model, 0);
         Self {
+            tuning: shared.live.tuning(),
             shared,
             history,
             registry,
@@ -267,6 +271,7 @@ impl Trainer {
     ///
     /// Errors: a [`TrainerError`].
     pub fn tick(&mut self) -> Result<Ticked, TrainerError> {
+        self.follow_tuning();
         if let Some(version) = self.follow_registry()? {
             return Ok(Ticked::Promoted(version));
         }
@@ -292,6 +297,15 @@ impl Trainer {
         let ticked = self.round(&champion, trigger);
         self.ran(trigger);
         ticked
+    }
+
+    /// Takes up the settings of a reload.
+    fn follow_tuning(&mut self) {
+        let tuning = self.shared.live.tuning();
+        if !Arc::ptr_eq(&tuning, &self.tuning) {
+            self.settings.trainer = tuning.training.clone();
+            self.tuning = tuning;
+        }
     }
 
     /// Swaps in the registry's current version when it is not the one that scores.

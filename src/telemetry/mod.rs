@@ -96,6 +96,8 @@ struct Args {
 /// Seconds from a tenth of a millisecond to ten minutes: one batch takes the least, a backlog the most.
 const LATENCY: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
+/// What may become of a reload, as in the metric's label.
+const RELOAD_RESULTS: [&str; 3] = ["applied", "invalid", "needs_restart"];
 /// What may become of an opinion, as in the metric's label.
 const FEEDBACK_RESULTS: [&str; 6] = ["applied", "malformed", "unknown_id", "unusable", "gone", "unreachable"];
 /// What may become of a model, as in the metric's label.
@@ -129,6 +131,9 @@ metrics! {
     build_info: IntGaugeVec("build_info", "Version and revision of the binary; always 1", ["version", "revision"]);
     blas_info: IntGaugeVec("blas_info", "BLAS library and the kernel it chose; always 1", ["library"]);
     blas_threads: IntGauge("blas_threads", "Threads that the BLAS library uses for one product");
+    config_info: IntGaugeVec("config_info", "Version of the configuration in force: the first digits of its SHA-256; always 1", ["version"]);
+    config_reloads_total: IntCounterVec("config_reloads_total", "Reloads of the configuration by their result", ["result"]);
+    config_last_reload_successful: IntGauge("config_last_reload_successful", "1 when the last reload, or the start, put the configuration in force");
     start_time_seconds: Gauge("start_time_seconds", "When the daemon started, Unix time");
 
     records_consumed_total: IntCounter("records_consumed_total", "Records read from the features topic");
@@ -196,6 +201,10 @@ impl Metrics {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
         }
+        for result in RELOAD_RESULTS {
+            self.config_reloads_total.with_label_values(&[result]);
+        }
+        self.config_last_reload_successful.set(1);
         for result in FEEDBACK_RESULTS {
             self.feedback_total.with_label_values(&[result]);
         }
@@ -216,6 +225,12 @@ impl Metrics {
         self.model_info.with_label_values(&[&version.to_string()]).set(1);
         self.model_loaded.set(1);
         *self.model.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, trained_at_ms));
+    }
+
+    /// Notes which configuration is in force.
+    pub fn set_config(&self, version: &str) {
+        self.config_info.reset();
+        self.config_info.with_label_values(&[version]).set(1);
     }
 
     /// |share of p-values up to the level / level − 1| over the life of the process; 0 while nobody can tell.

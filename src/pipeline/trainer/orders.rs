@@ -4,52 +4,25 @@
 //! on every other replica. A pin is a state and counts whenever it was said; to promote, to roll back and to retrain are
 //! acts, and count only when they are said while this process runs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use super::{Trainer, TrainerError};
-use crate::alert::{FeatureLimit, Maintenance, Rules, Suppression};
+use crate::alert::Suppression;
 use crate::journal::{Journal, Order};
 use crate::model::Model;
 use crate::registry::RegistryError;
 use crate::telemetry::now_ms;
 
-/// The rules of a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct RuleBook {
-    /// Rules that withhold.
-    pub suppress: Vec<Suppression>,
-    /// Times in which anomalies are expected.
-    pub maintenance: Vec<Maintenance>,
-    /// Deviations that are worth an alert, by feature.
-    pub features: BTreeMap<String, FeatureLimit>,
-}
-
 /// The commands journal, and since when acts count.
 pub struct Commands {
     journal: Box<dyn Journal>,
-    /// The rules of the configuration.
-    configured: RuleBook,
-    /// The rules that were ordered, by name.
-    ordered: BTreeMap<String, Suppression>,
     started_ms: i64,
     /// The journal's last trouble, so that it is told once.
     trouble: Option<String>,
 }
 
 impl Commands {
-    /// Obeys what `journal` says; rules that are ordered hold beside those that are `configured`.
-    pub fn new(journal: Box<dyn Journal>, configured: RuleBook) -> Self {
-        Self { journal, configured, ordered: BTreeMap::new(), started_ms: now_ms(), trouble: None }
-    }
-
-    /// All rules that hold now.
-    ///
-    /// Errors: what is wrong with one that was ordered.
-    fn rules(&self) -> Result<Rules, String> {
-        let RuleBook { suppress, maintenance, features } = &self.configured;
-        let all: Vec<Suppression> = suppress.iter().chain(self.ordered.values()).cloned().collect();
-        Rules::new(&all, maintenance, features).map_err(|wrong| wrong.join("; "))
+    /// Obeys what `journal` says.
+    pub fn new(journal: Box<dyn Journal>) -> Self {
+        Self { journal, started_ms: now_ms(), trouble: None }
     }
 }
 
@@ -73,9 +46,8 @@ impl Trainer {
         });
         for entry in entries {
             match Order::parse(&entry) {
-                Ok(Some(order @ (Order::Suppress { .. } | Order::Unsuppress { .. }))) => {
-                    self.rule(&mut commands, order);
-                }
+                Ok(Some(Order::Suppress { rule })) => self.rule(&rule.name.clone(), Some(rule)),
+                Ok(Some(Order::Unsuppress { name })) => self.rule(&name, None),
                 Ok(Some(order)) => self.carry_out(&order, entry.time_ms >= commands.started_ms, model)?,
                 Ok(None) => {}
                 Err(reason) => tracing::warn!(key = entry.key, reason, "a command can't be read"),
@@ -85,24 +57,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Puts the rules in force that hold after `order`.
-    fn rule(&self, commands: &mut Commands, order: Order) {
-        let before = commands.ordered.clone();
-        match order {
-            Order::Suppress { rule } => drop(commands.ordered.insert(rule.name.clone(), rule)),
-            Order::Unsuppress { name } => drop(commands.ordered.remove(&name)),
-            _ => {}
-        }
-        match commands.rules() {
-            Ok(rules) => {
-                self.shared.rules.store(Arc::new(rules));
-                let names: Vec<&String> = commands.ordered.keys().collect();
-                tracing::info!(?names, "rules that were ordered hold beside those of the configuration");
-            }
-            Err(reason) => {
-                tracing::warn!(reason, "a rule that was ordered is refused");
-                commands.ordered = before;
-            }
+    /// Puts a rule that was ordered in force, or takes it away.
+    fn rule(&self, name: &str, rule: Option<Suppression>) {
+        match self.shared.live.order(name, rule) {
+            Ok(names) => tracing::info!(?names, "rules that were ordered hold beside those of the configuration"),
+            Err(reason) => tracing::warn!(reason, "a rule that was ordered is refused"),
         }
     }
 
