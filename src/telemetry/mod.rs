@@ -159,6 +159,7 @@ metrics! {
     p_value: Tally("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
     calibration_error_ratio: Gauge("calibration_error_ratio", "How far the share of p-values up to 0.01 is from 0.01, over 0.01");
     threshold: Gauge("threshold", "Raw score at which a record is anomalous");
+    target_alert_rate: Gauge("target_alert_rate", "Share of records that may alert while all is well; NaN before the first model");
     anomalies_total: IntCounterVec("anomalies_total", "Anomalies published", ["severity"]);
     incidents_open: IntGauge("incidents_open", "Incidents that are open in the partitions of this instance");
     alerts_suppressed_total: IntCounterVec("alerts_suppressed_total", "Anomalies that were not published", ["reason"]);
@@ -171,12 +172,12 @@ metrics! {
     training_duration_seconds: Histogram("training_duration_seconds", "Time of a training round, reading of the history included", [], TRAINING);
     training_rows: IntGauge("training_rows", "Rows that the last round trained on");
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
-    canary_recall_ratio: Gauge("canary_recall_ratio", "Share of planted and confirmed anomalies that the model that scores finds at the target");
+    canary_recall_ratio: Gauge("canary_recall_ratio", "Share of planted and confirmed anomalies that the model that scores finds at the target; NaN before it is measured");
     model_swap_seconds: Gauge("model_swap_seconds", "How long the last change of model held up a lane");
     promotions_stopped: IntGauge("promotions_stopped", "1 when nothing is promoted until a person steps in");
-    explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
+    explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs; NaN before a training");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
-    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
+    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates; NaN before a training");
     feedback_total: IntCounterVec("feedback_total", "Opinions on anomalies by what became of them", ["result"]);
     drift_statistic: Gauge("drift_statistic", "Largest sign of drift that is confirmed by a second, over its limit; from 1 on the stream has drifted");
     drifts_total: IntCounter("drifts_total", "Times that the stream was found to have drifted");
@@ -197,7 +198,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes the children whose labels are known, so that a rate sees their first count.
+    /// Makes the children whose labels are known, so that a rate sees their first count, and marks what is unknown.
     fn with_results(self) -> Self {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
@@ -211,6 +212,11 @@ impl Metrics {
         }
         for result in PROMOTION_RESULTS {
             self.promotions_total.with_label_values(&[result]);
+        }
+        // Nobody has measured these yet, and a 0 would say the worst of a model.
+        let unknown = [&self.target_alert_rate, &self.canary_recall_ratio, &self.explained_variance_ratio];
+        for gauge in unknown.into_iter().chain([&self.latents_dead_ratio]) {
+            gauge.set(f64::NAN);
         }
         self
     }
