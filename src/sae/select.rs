@@ -78,6 +78,7 @@ fn search<F: Real, const N: usize>(group: &mut [F], k: usize) {
 impl<F: Real, const N: usize> Bracket<F, N> {
     /// Where to count next.
     #[inline(always)]
+    #[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from becoming wide")]
     fn probe(&self, k: u32, by_line: bool) -> [F; N] {
         let (half, k) = (F::of(0.5), F::of(f64::from(k)));
         let mut middle = [F::zero(); N];
@@ -93,6 +94,7 @@ impl<F: Real, const N: usize> Bracket<F, N> {
 
     /// Takes in how many entries exceed `middle`; whether any search goes on.
     #[inline(always)]
+    #[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from becoming wide")]
     fn narrow(&mut self, middle: [F; N], n: [u32; N], k: u32) -> bool {
         let mut is_open = [0; N];
         for i in 0..N {
