@@ -20,9 +20,9 @@ test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" 
 	@.ci/setup.sh test
 	@.ci/test.sh $(ARGS)
 
-test-ops: ## Boots a machine with systemd and runs the shipped unit on it; takes root and a minute
+test-ops: ## Boots a machine with systemd and runs the shipped unit on it, checks the dashboards' types; takes root and minutes
 	@.ci/setup.sh ops
-	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh $(patsubst tests/%.rs,--test %,$(wildcard tests/ops_*.rs)) $(ARGS)
+	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards $(ARGS)
 
 lint: ## Checks formatting, lints and documentation
 	@.ci/setup.sh lint

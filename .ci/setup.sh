@@ -51,6 +51,7 @@ if [[ $purpose == test || $purpose == ops ]]; then
 fi
 if [[ $purpose == ops ]]; then
     has systemd-nspawn || need systemd-container
+    has npm || need npm
     has mmdebstrap || need mmdebstrap
     has script || need bsdutils
 fi

@@ -1,15 +1,16 @@
 //! Measures the work of a lane and of a round: decoding a record, scoring a batch, carrying a model on.
 //!
-//! D = 32 features with the default model (128 latents, 32 of them active). One thread, OpenBLAS included. It proves
-//! nothing: claims of speed compare two runs of it on one machine.
+//! D = 32 features with the default model (128 latents, 32 of them active, memory and tails) and with the autoencoder
+//! alone (64 latents, 8 active), whole and stage by stage. One thread, OpenBLAS included. It proves nothing: claims of
+//! speed compare two runs of it on one machine.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use ndarray::{Array2, s};
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
+use ndarray::{Array2, ArrayView2, s};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -18,6 +19,8 @@ use strayd::decode::{self, Field, Format};
 use strayd::model::{Model, Workspace};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
+use strayd::sae::Forward;
+use strayd::score::{MemberScores, mean_squared_residuals};
 use strayd::train::{self, Admission, Rows};
 
 const N_FEATURES: usize = 32;
@@ -38,11 +41,17 @@ fn rows(n_rows: usize) -> Rows {
     Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect())
 }
 
-fn model() -> Model {
+fn model(config: &train::Config) -> Model {
     let schema = Arc::new(Schema::new(names()).expect("the names differ"));
-    let config = train::Config::default();
-    let fitted = train::fit(schema, &rows(N_ROWS), &config, 0, &mut |_| ControlFlow::Continue(()));
+    let fitted = train::fit(schema, &rows(N_ROWS), config, 0, &mut |_| ControlFlow::Continue(()));
     fitted.expect("the rows can be learnt").into_model(1, 0)
+}
+
+/// The models that are scored with, by name: the default, and 64 latents of which 8 are active without memory and tails.
+fn models() -> [(&'static str, Model); 2] {
+    let mut alone = train::Config::default();
+    (alone.sae.n_latents, alone.sae.k, alone.members.memory_rows) = (Some(64), Some(8), 0);
+    [("default", model(&train::Config::default())), ("alone", model(&alone))]
 }
 
 fn decoding(c: &mut Criterion) {
@@ -72,25 +81,70 @@ fn decoding(c: &mut Criterion) {
 }
 
 fn scoring(c: &mut Criterion) {
-    let (model, rows, mut workspace) = (model(), rows(256), Workspace::new());
-    let mut group = c.benchmark_group("score");
-    for n_rows in [1, 64, 256] {
-        let batch = rows.values.slice(s![..n_rows, ..]);
-        group.throughput(Throughput::Elements(n_rows as u64));
-        group.bench_function(BenchmarkId::new("model", format!("D={N_FEATURES}, rows={n_rows}")), |b| {
-            b.iter(|| model.score(black_box(batch), &mut workspace));
+    let rows = rows(256);
+    for (name, model) in models() {
+        let mut group = c.benchmark_group(format!("score/{name}"));
+        for n_rows in [1, 64, 256] {
+            let batch = rows.values.slice(s![..n_rows, ..]);
+            group.throughput(Throughput::Elements(n_rows as u64));
+            let mut workspace = Workspace::new();
+            group.bench_function(BenchmarkId::new("model", n_rows), |b| {
+                b.iter(|| model.score(black_box(batch), &mut workspace));
+            });
+            stages(&mut group, &model, batch);
+        }
+        group.throughput(Throughput::Elements(1));
+        let mut workspace = Workspace::new();
+        model.score(rows.values.view(), &mut workspace);
+        group.bench_function("explain", |b| {
+            b.iter(|| model.explain(black_box(rows.values.row(0)), &workspace, 0, 5));
         });
+        group.finish();
     }
-    group.throughput(Throughput::Elements(1));
-    model.score(rows.values.view(), &mut workspace);
-    group.bench_function(BenchmarkId::new("explain", format!("D={N_FEATURES}")), |b| {
-        b.iter(|| model.explain(black_box(rows.values.row(0)), &workspace, 0, 5));
+}
+
+/// Each stage of [`Model::score`] on its own, over a batch that the stages before it have seen.
+fn stages(group: &mut BenchmarkGroup<'_, WallTime>, model: &Model, batch: ArrayView2<'_, f32>) {
+    let (preprocessor, sae) = (&model.preprocessor, &model.autoencoder);
+    let weights = preprocessor.column_weights();
+    let id = |stage: &str| BenchmarkId::new(stage, batch.nrows());
+    let (mut x, mut mask) = (Array2::zeros(batch.dim()), Array2::zeros(batch.dim()));
+    group.bench_function(id("preprocess"), |b| {
+        b.iter(|| preprocessor.transform(black_box(batch), x.view_mut(), mask.view_mut()));
     });
-    group.finish();
+    let (mut forward, mut raw) = (Forward::default(), Vec::new());
+    group.bench_function(id("encode"), |b| b.iter(|| sae.encode(black_box(x.view()), mask.view(), &mut forward)));
+    // What is selected from is gone afterwards, so that it takes a copy of the pre-activations to select again.
+    sae.encode(x.view(), mask.view(), &mut forward);
+    let encoded = forward.clone();
+    group.bench_function(id("activate"), |b| {
+        b.iter_batched_ref(|| encoded.clone(), |forward| sae.activate(forward), BatchSize::SmallInput);
+    });
+    sae.activate(&mut forward);
+    group.bench_function(id("decode"), |b| b.iter(|| sae.decode(black_box(&mut forward))));
+    group.bench_function(id("residual"), |b| {
+        b.iter(|| mean_squared_residuals(black_box(x.view()), forward.recons(), mask.view(), weights, &mut raw));
+    });
+    let Some(members) = &model.members else { return };
+    let mut scores = MemberScores::default();
+    group.bench_function(id("memory"), |b| {
+        b.iter(|| members.measure_memory(black_box(x.view()), mask.view(), weights, &mut scores));
+    });
+    group.bench_function(id("tails"), |b| {
+        b.iter(|| members.measure_tails(black_box(x.view()), mask.view(), weights, &mut scores));
+    });
+    let residuals = raw.clone();
+    group.bench_function(id("combine"), |b| {
+        b.iter(|| {
+            raw.copy_from_slice(black_box(&residuals));
+            members.combine(&scores, &mut raw);
+        });
+    });
 }
 
 fn rounds(c: &mut Criterion) {
-    let (model, rows, config) = (model(), rows(N_RECENT), train::Config::default());
+    let config = train::Config::default();
+    let (model, rows) = (model(&config), rows(N_RECENT));
     let mut group = c.benchmark_group("train");
     group.sample_size(10).measurement_time(Duration::from_secs(5));
     group.bench_function(BenchmarkId::new("refit", format!("D={N_FEATURES}, rows={N_RECENT}")), |b| {

@@ -70,6 +70,11 @@ impl Batch {
         self.rows.is_empty()
     }
 
+    /// Largest number of rows.
+    pub fn rows_max(&self) -> usize {
+        self.values.nrows()
+    }
+
     /// Number of rows that still fit.
     pub fn room(&self) -> usize {
         self.values.nrows() - self.rows.len()

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use change::is_reloadable;
+pub use change::{RELOADABLE, is_reloadable};
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::Wish;

@@ -30,6 +30,7 @@ pub mod threshold;
 pub mod alert;
 pub mod model;
 pub mod train;
+pub mod wide;
 
 pub mod history;
 pub mod journal;

@@ -21,8 +21,10 @@ fn read(path: &str) -> String {
 
 /// The pages, by their paths from the root.
 fn pages() -> Vec<String> {
-    let docs = fs::read_dir(root().join("docs")).expect("there is a folder of pages");
-    let names = docs.map(|entry| format!("docs/{}", entry.expect("an entry").file_name().to_string_lossy()));
+    let names = ["docs", "docs/runbooks"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(root().join(folder)).expect("there is a folder of pages");
+        entries.map(move |entry| format!("{folder}/{}", entry.expect("an entry").file_name().to_string_lossy()))
+    });
     ["README.md".to_owned(), "CHANGELOG.md".to_owned()]
         .into_iter()
         .chain(names.filter(|name| name.ends_with(".md")))

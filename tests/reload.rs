@@ -2,13 +2,16 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
+use strayd::config::{RELOADABLE, RawConfig, is_reloadable};
 use support::{Broker, Daemon, Launch, Outgoing, Topics};
 
 /// Deadline of each wait; the machine may be busy with other tests.
@@ -49,6 +52,21 @@ fn version(daemon: &Daemon) -> String {
     let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("strayd_config_info{")).collect();
     assert_eq!(lines.len(), 1, "one configuration is in force: {lines:?}");
     lines[0].to_owned()
+}
+
+#[test]
+fn the_page_names_what_can_be_reloaded() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATING.md")).expect("it is there");
+    let sentence = page.split("What can change while it runs: ").nth(1).and_then(|rest| rest.split(" (unless").next());
+    let sentence = sentence.expect("the page says so").replace("[[", "").replace("]]", "").replace(['[', ']'], "");
+    let named: BTreeSet<&str> = sentence.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, RELOADABLE.into_iter().collect());
+    let all = serde_json::to_value(RawConfig::default()).expect("string keys");
+    for key in RELOADABLE {
+        assert!(all.pointer(&format!("/{}", key.replace('.', "/"))).is_some(), "there is no {key}");
+        assert!(is_reloadable(key) && !is_reloadable(&format!("{key}s")));
+    }
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! Loads everything that is shipped beside the program (units, dashboard, rules) and holds it to the program.
+//! Loads what is shipped beside the program (units, scrape) and holds it to the program. Rules and dashboards have files
+//! of their own: alerts.rs, dashboards.rs.
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,7 +12,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use strayd::config::{Config, Sources};
-use strayd::telemetry::Metrics;
 
 use support::skip;
 
@@ -131,181 +129,8 @@ fn the_environment_file_and_the_credentials_name_keys_that_there_are() {
     assert_eq!(keys, ["kafka.security.password_file"], "{problems}");
 }
 
-fn panels() -> Vec<Value> {
-    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/strayd.json")).expect("JSON");
-    dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row").cloned().collect()
-}
-
-fn rules() -> Vec<Value> {
-    let file = &yaml("deploy/prometheus/strayd.rules.yml")[0];
-    file["groups"]
-        .as_array()
-        .expect("groups")
-        .iter()
-        .flat_map(|group| group["rules"].as_array().expect("rules").clone())
-        .collect()
-}
-
-fn expressions() -> Vec<String> {
-    let of_panels = panels().into_iter().flat_map(|panel| panel["targets"].as_array().expect("targets").clone());
-    let all = of_panels.chain(rules()).map(|one| one["expr"].as_str().expect("an expression").to_owned());
-    all.collect()
-}
-
-/// The metrics that an expression names, histograms without their suffix.
-fn metrics_of(expression: &str) -> BTreeSet<String> {
-    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    let histogram = |word: &str| {
-        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix));
-        stem.filter(|stem| Metrics::DECLARED.iter().any(|m| m.name == *stem && m.kind() == "histogram"))
-            .map(str::to_owned)
-    };
-    words.filter(|w| w.starts_with("strayd_")).map(|w| histogram(w).unwrap_or_else(|| w.to_owned())).collect()
-}
-
 #[test]
-fn dashboard_and_rules_use_the_metrics_that_there_are_and_all_of_them() {
-    let used: BTreeSet<String> = expressions().iter().flat_map(|expression| metrics_of(expression)).collect();
-    let declared: BTreeSet<String> = Metrics::DECLARED.iter().map(|metric| metric.name.to_owned()).collect();
-    assert_eq!(used.difference(&declared).collect::<Vec<_>>(), [""; 0], "nobody declares these");
-    assert_eq!(declared.difference(&used).collect::<Vec<_>>(), [""; 0], "nobody looks at these");
-}
-
-#[test]
-fn the_dashboard_keeps_the_linters_rules() {
-    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/strayd.json")).expect("JSON");
-    assert_eq!(
-        (&dashboard["uid"], &dashboard["id"], &dashboard["editable"]),
-        (&"strayd".into(), &Value::Null, &false.into())
-    );
-    let variables: Vec<&str> =
-        dashboard["templating"]["list"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
-    assert_eq!(variables, ["datasource", "job", "instance"]);
-    let mut ids = BTreeSet::new();
-    let mut titles = BTreeSet::new();
-    for panel in panels() {
-        let title = panel["title"].as_str().expect("a title").to_owned();
-        assert!(ids.insert(panel["id"].as_u64()) && titles.insert(title.clone()), "{title} stands twice");
-        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title} has no description");
-        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
-        let has_unit = panel["fieldConfig"]["defaults"]["unit"].is_string() || panel["type"] == "heatmap";
-        assert!(has_unit, "{title} has no unit");
-        for target in panel["targets"].as_array().expect("targets") {
-            let expression = target["expr"].as_str().expect("an expression");
-            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
-            let n_selectors = expression.matches("{job=~\"$job\", instance=~\"$instance\"").count();
-            assert_eq!(n_selectors, expression.matches('{').count(), "{title}: {expression}");
-            for counter in Metrics::DECLARED.iter().filter(|metric| metric.kind() == "counter") {
-                let bare = expression
-                    .match_indices(&format!("{}{{", counter.name))
-                    .any(|(at, _)| !expression[..at].ends_with("rate(") && !expression[..at].ends_with("increase("));
-                assert!(!bare, "{title}: {} outside rate or increase", counter.name);
-            }
-        }
-    }
-}
-
-#[test]
-fn every_alert_says_how_bad_it_is_and_what_to_do() {
-    let guide = read("docs/OPERATING.md");
-    for rule in rules() {
-        let name = rule["alert"].as_str().expect("a name");
-        assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().expect("a severity")), "{name}");
-        for annotation in ["summary", "description"] {
-            assert!(
-                rule["annotations"][annotation].as_str().is_some_and(|text| !text.is_empty()),
-                "{name}: {annotation}"
-            );
-        }
-        assert!(guide.contains(&format!("| `{name}` |")), "docs/OPERATING.md doesn't say what to do at {name}");
-    }
-}
-
-#[test]
-fn prometheus_accepts_rules_and_configuration() {
-    let config = path("deploy/prometheus/prometheus.yml").display().to_string();
-    let Some(checked) = tool("promtool", &["check", "config", &config]) else { return };
-    assert_content(&checked);
+fn prometheus_is_told_to_scrape_where_the_daemon_listens() {
     let scrape = &yaml("deploy/prometheus/prometheus.yml")[0]["scrape_configs"][0];
-    assert_eq!(scrape["job_name"], "strayd", "the rules name the job");
     assert_eq!(scrape["static_configs"][0]["targets"][0], defaults().admin.listen.to_string());
-}
-
-/// A healthy daemon for three hours, one sample a minute, as promtool writes series.
-const HEALTHY: [(&str, &str); 18] = [
-    ("up{job=\"strayd\", instance=\"a\"}", "1x180"),
-    ("strayd_model_loaded{job=\"strayd\", instance=\"a\"}", "1x180"),
-    ("strayd_lane_alive{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1x180"),
-    ("strayd_trainer_alive{job=\"strayd\", instance=\"a\"}", "1x180"),
-    ("strayd_start_time_seconds{job=\"strayd\", instance=\"a\"}", "1x180"),
-    ("strayd_lane_last_progress_timestamp_seconds{job=\"strayd\", instance=\"a\", lane=\"0\"}", "1+60x180"),
-    ("strayd_consumer_lag_records{job=\"strayd\", instance=\"a\", topic=\"t\", partition=\"0\"}", "20000x180"),
-    ("strayd_records_consumed_total{job=\"strayd\", instance=\"a\"}", "0+6000x180"),
-    ("strayd_records_scored_total{job=\"strayd\", instance=\"a\"}", "0+6000x180"),
-    ("strayd_records_rejected_total{job=\"strayd\", instance=\"a\", reason=\"malformed\"}", "0+6x180"),
-    ("strayd_anomalies_total{job=\"strayd\", instance=\"a\", severity=\"low\"}", "0+6x180"),
-    ("strayd_alerts_suppressed_total{job=\"strayd\", instance=\"a\", reason=\"rate_limit\"}", "0x180"),
-    ("strayd_produce_errors_total{job=\"strayd\", instance=\"a\", reason=\"anomalies\"}", "0x180"),
-    ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "1x180"),
-    ("strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"done\"}", "0+1x180"),
-    ("strayd_model_age_seconds{job=\"strayd\", instance=\"a\"}", "600x180"),
-    ("strayd_promotions_stopped{job=\"strayd\", instance=\"a\"}", "0x180"),
-    ("strayd_config_last_reload_successful{job=\"strayd\", instance=\"a\"}", "1x180"),
-];
-
-/// What makes each alert fire: a metric, and the samples that it has instead.
-const TROUBLE: [(&str, &str, &str); 16] = [
-    ("StraydDown", "up", "0x180"),
-    ("StraydNotReady", "strayd_model_loaded", "0x180"),
-    ("StraydNotReady", "strayd_lane_alive", "0x180"),
-    ("StraydRestarting", "strayd_start_time_seconds", "1+300x180"),
-    ("StraydLaneStuck", "strayd_lane_last_progress_timestamp_seconds", "60x180"),
-    ("StraydLaneStuck", "strayd_trainer_alive", "0x180"),
-    ("StraydLagGrowing", "strayd_consumer_lag_records", "0+500x180"),
-    ("StraydRejects", "strayd_records_rejected_total", "0+100x180"),
-    ("StraydProduceErrors", "strayd_produce_errors_total", "0+1x180"),
-    ("StraydTrainingFails", "strayd_trainings_total{job=\"strayd\", instance=\"a\", result=\"failed\"}", "0+1x180"),
-    ("StraydModelStale", "strayd_model_age_seconds", "80000+60x180"),
-    ("StraydPromotionsStopped", "strayd_promotions_stopped", "1x180"),
-    ("StraydConfigReloadFailed", "strayd_config_last_reload_successful", "0x180"),
-    ("StraydAlertRateJump", "strayd_anomalies_total", "0+300x180"),
-    ("StraydRateLimited", "strayd_alerts_suppressed_total", "0+1x180"),
-    ("StraydDown", "up{job=\"strayd\", instance=\"a\"}", "_x180"),
-];
-
-/// One case of `promtool test rules`: the healthy series with one replaced, and how many alerts of a name fire.
-fn case(trouble: Option<(&str, &str)>, alerts: &str, n: usize) -> String {
-    let mut text = "  - interval: 1m\n    input_series:\n".to_owned();
-    for (series, samples) in HEALTHY {
-        let name = series.split('{').next().expect("a series has a name");
-        let samples = trouble.filter(|(metric, _)| [name, series].contains(metric)).map_or(samples, |(_, said)| said);
-        writeln!(text, "      - series: '{series}'\n        values: '{samples}'").expect("a string takes every write");
-    }
-    let expression = format!("count(ALERTS{{alertstate=\"firing\"{alerts}}}) or vector(0)");
-    let sample = format!("[{{labels: '{{}}', value: {n}}}]");
-    writeln!(
-        text,
-        "    promql_expr_test:\n      - expr: '{expression}'\n        eval_time: 170m\n        exp_samples: {sample}"
-    )
-    .expect("a string takes every write");
-    text
-}
-
-#[test]
-fn each_alert_fires_at_its_trouble_and_none_in_health() {
-    let fired: BTreeSet<&str> = TROUBLE.iter().map(|(alert, ..)| *alert).collect();
-    let all: Vec<Value> = rules();
-    let named: BTreeSet<&str> = all.iter().filter_map(|rule| rule["alert"].as_str()).collect();
-    assert_eq!(fired, named, "each alert has its trouble here");
-    let rules = path("deploy/prometheus/strayd.rules.yml");
-    let mut text = format!("rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n", rules.display());
-    text.push_str(&case(None, "", 0));
-    for (alert, metric, samples) in TROUBLE {
-        text.push_str(&case(Some((metric, samples)), &format!(", alertname=\"{alert}\""), 1));
-    }
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("rules.test.yml");
-    fs::write(&file, text).expect("written");
-    let Some(tested) = tool("promtool", &["test", "rules", &file.display().to_string()]) else { return };
-    assert_content(&tested);
 }

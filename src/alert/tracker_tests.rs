@@ -177,6 +177,24 @@ fn m_of_n_records_of_the_key_open() {
 }
 
 #[test]
+fn other_settings_hold_for_what_is_open() {
+    let mut fed = fed(|config| config.close_time = Duration::from_secs(300));
+    fed.feed("a", 0, LOW);
+    fed.feed("b", 1, LOW);
+    fed.feed("c", 2, LOW);
+    fed.events.clear();
+    let config = IncidentConfig { open_max: 1, close_time: Duration::from_secs(60), ..IncidentConfig::default() };
+    fed.tracker.adopt(&config);
+    assert_eq!(fed.tracker.n_open(), 3, "nothing closes by the change itself");
+    fed.feed("a", 61, LOW);
+    let closed = |offset, cause| (offset, State::Closed, 1, Some(cause));
+    let said = fed.said();
+    assert_eq!(said[..1], [closed(0, Cause::Time)], "by the new time, and not a second before");
+    assert_eq!(said[1..3], [closed(1, Cause::Displaced), closed(2, Cause::Displaced)], "down to the new bound");
+    assert_eq!((said.len(), fed.tracker.n_open()), (4, 1));
+}
+
+#[test]
 fn beyond_the_cap_the_oldest_goes() {
     let mut fed = fed(|config| config.open_max = 2);
     for key in ["a", "b", "a", "c"] {

@@ -7,7 +7,7 @@ use super::{Config, RawConfig};
 
 /// Keys, or sections of them, that a reload exchanges. The others decide what is built at the start: clients, threads,
 /// models and thresholds, which a restart rebuilds from the log.
-const RELOADABLE: [&str; 7] =
+pub const RELOADABLE: [&str; 7] =
     ["suppress", "maintenance", "features", "incidents", "training", "output.anomalies_per_minute", "log.level"];
 
 /// Hexadecimal digits of a version: enough to tell two apart, few enough to read out.

@@ -1,6 +1,7 @@
 //! What a decoder knows of one feature: its name, and how a value of it becomes a number of the row.
 
 use std::collections::HashMap;
+use std::fmt::{self, Write};
 
 use super::narrow;
 
@@ -91,11 +92,41 @@ impl Scalar<'_> {
         match self {
             Self::Text(text) => take(text),
             Self::Boolean(value) => take(if value { "true" } else { "false" }),
-            Self::Signed(value) => take(&value.to_string()),
-            Self::Unsigned(value) => take(&value.to_string()),
+            Self::Signed(value) => take(Digits::of(value).text()),
+            Self::Unsigned(value) => take(Digits::of(value).text()),
             // −0 is 0.
-            Self::Float(value) => take(&(value + 0.0).to_string()),
+            Self::Float(value) => take(Digits::of(value + 0.0).text()),
         }
+    }
+}
+
+/// A number as text, without memory of its own.
+struct Digits {
+    bytes: [u8; Self::LENGTH_MAX],
+    n_bytes: usize,
+}
+
+impl Digits {
+    /// The longest double, the smallest normal one with its sign, takes 327 bytes.
+    const LENGTH_MAX: usize = 336;
+
+    fn of(number: impl fmt::Display) -> Self {
+        let mut digits = Self { bytes: [0; Self::LENGTH_MAX], n_bytes: 0 };
+        write!(digits, "{number}").expect("there is room for every number");
+        digits
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.n_bytes]).expect("digits are UTF-8")
+    }
+}
+
+impl Write for Digits {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.n_bytes..self.n_bytes + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.n_bytes += text.len();
+        Ok(())
     }
 }
 
@@ -112,6 +143,15 @@ mod tests {
         assert_eq!(field.read(Scalar::Unsigned(u64::MAX - 1)), Ok(3.0));
         assert_eq!(field.read(Scalar::Text("")), Ok(3.0), "an empty string is a category as any other");
         assert!(field.read(Scalar::Float(f64::NAN)).is_ok_and(f32::is_nan));
+    }
+
+    #[test]
+    fn every_number_has_its_text() {
+        for value in [0.0, -0.0, 0.1, -f64::MIN_POSITIVE, -2.2250738585072011e-308, f64::MIN, -5e-324, 1e-300 / 3.0] {
+            let text = (value + 0.0).to_string();
+            Scalar::Float(value).with_category(|category| assert_eq!(category, text));
+        }
+        Scalar::Signed(i64::MIN).with_category(|category| assert_eq!(category, "-9223372036854775808"));
     }
 
     #[test]

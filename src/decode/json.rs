@@ -76,11 +76,14 @@ impl Json {
     /// Reads any record, and refuses the bad ones.
     fn visit(&mut self, payload: &[u8], values: &mut [f32]) -> Result<Decoded, Reject> {
         let first = self.visit_once(payload, values);
-        let Err(Reject::Malformed(_)) = first else { return first };
+        if !matches!(first, Ok(_) | Err(Reject::Malformed(_))) {
+            return first;
+        }
+        // serde doesn't look into the strings that it ignores.
         if let Err(error) = std::str::from_utf8(payload) {
             return Err(Reject::InvalidUtf8 { at: error.valid_up_to() });
         }
-        match without_non_finite(payload) {
+        match first.is_err().then(|| without_non_finite(payload)).flatten() {
             Some(rewritten) => self.visit_once(&rewritten, values),
             None => first,
         }

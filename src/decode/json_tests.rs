@@ -97,9 +97,14 @@ fn reasons_name_the_field_and_what_was_found() {
 #[test]
 fn invalid_utf8_is_told_from_bad_json() {
     let mut values = vec![f32::NAN; 3];
-    let payload = b"{\"temp\": 1, \"\xff\": 2}";
-    let reject = Json::new(&Config::default(), &fields()).decode(payload, &mut values).expect_err("bad bytes");
-    assert_eq!(reject, Reject::InvalidUtf8 { at: 13 });
+    let mut decoder = Json::new(&Config::default(), &fields());
+    for (payload, at) in [
+        (&b"{\"temp\": 1, \"\xff\": 2}"[..], 13),
+        (b"{\"temp\": 1, \"x\": \"\xff\"}", 18),
+        (b"{\"temp\": 1, \"x\": [{\"\xff\": 2}]}", 20),
+    ] {
+        assert_eq!(decoder.decode(payload, &mut values), Err(Reject::InvalidUtf8 { at }));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::inflight::Settling;
 use super::lane::LaneError;
 use super::live::Tuning;
 use super::publish::{Judged, Publisher};
-use crate::alert::{Alert, Event, Flagged, Limit, Rules, Seen, Summary, Tracker, Withheld};
+use crate::alert::{Alert, Event, Flagged, Limit, Seen, Summary, Tracker, Withheld};
 use crate::score::Explanation;
 use crate::sink::Receipt;
 use crate::sink::incident::IncidentRef;
@@ -32,8 +32,9 @@ pub struct Alerting {
     shared: Shared,
     partitions: BTreeMap<i32, Tracked>,
     limit: Limit,
-    rules: Arc<Rules>,
     tuning: Arc<Tuning>,
+    /// The rebalance after which partitions that had left were forgotten.
+    generation: u64,
     events: Vec<Event>,
     n_open: i64,
     n_shifts: u64,
@@ -53,25 +54,28 @@ pub struct Outcome<'a> {
 impl Alerting {
     /// What a lane knows at first.
     pub fn new(shared: &Shared) -> Self {
-        let (tuning, rules, shared) = (shared.live.tuning(), shared.live.rules(), shared.clone());
+        let (tuning, shared) = (shared.live.tuning(), shared.clone());
         let limit = Limit::new(tuning.anomalies_per_minute, shared.pipeline.lanes);
-        Self { shared, partitions: BTreeMap::new(), limit, rules, tuning, events: Vec::new(), n_open: 0, n_shifts: 0 }
+        let (partitions, events) = (BTreeMap::new(), Vec::new());
+        Self { shared, partitions, limit, tuning, generation: 0, events, n_open: 0, n_shifts: 0 }
     }
 
-    /// Takes up the rules and settings in force and the partitions of a batch with their epochs, and forgets those that have left; once a
-    /// turn, before its rows.
+    /// Takes up the settings in force and the partitions of a batch with their epochs, and forgets those that have left;
+    /// once a turn, before its rows.
     pub fn follow(&mut self, settling: &Settling, batch: impl Iterator<Item = (i32, u64)>) {
-        if !self.partitions.is_empty() {
+        let generation = settling.generation();
+        if self.generation != generation {
+            self.generation = generation;
             let inflight = settling.inflight();
             self.partitions.retain(|&partition, tracked| inflight.epoch(partition) == tracked.epoch);
+            drop(inflight);
+            self.show();
         }
-        self.rules = self.shared.live.rules();
         self.adopt(self.shared.live.tuning());
         for (partition, epoch) in batch {
             let fresh = || Tracked { epoch, tracker: Tracker::new(self.tuning.incidents.clone()) };
             self.partitions.entry(partition).or_insert_with(fresh);
         }
-        self.show();
     }
 
     /// Goes on with other settings; open incidents stay open until the new ones close them.
@@ -163,7 +167,7 @@ impl Alerting {
             let entity = key.map(String::from_utf8_lossy);
             let (entity, features) = (entity.as_deref(), &*reasons.features);
             let alert = Alert { entity, time_ms: row.time_ms, severity: *severity, features };
-            if let Some(ruling) = self.rules.withhold(&alert) {
+            if let Some(ruling) = self.shared.live.rules().withhold(&alert) {
                 counts.n_withheld[ruling.withheld as usize] += 1;
                 why = None;
             }
@@ -193,6 +197,9 @@ impl Alerting {
     /// Shows how many incidents are open.
     fn show(&mut self) {
         let n_open = self.partitions.values().map(|tracked| tracked.tracker.n_open() as i64).sum();
+        if n_open == self.n_open {
+            return;
+        }
         self.shared.metrics.incidents_open.add(n_open - self.n_open);
         self.n_open = n_open;
     }

@@ -2,7 +2,8 @@
 //!
 //! Offsets are settled in the order in which batches were read, and only when every delivery of a batch is
 //! acknowledged. Each offset remembers the epoch of its partition: a revoke raises it, so that what was read before
-//! the partition left can't be settled after it has come back.
+//! the partition left can't be settled after it has come back. A batch that has nothing to wait for itself, or that
+//! shares the receipt of the one before, waits with that one: a lane that reads one record at a time isn't held up by it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,15 +16,17 @@ use crate::sink::{Receipt, Sink};
 use crate::source::{Assigned, Assignment, Position};
 
 /// The next offset of a partition, as of one epoch of its assignment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reached {
-    /// Where reading goes on, and what is to be committed with it.
-    pub position: Position,
+    /// Where reading goes on.
+    pub next: NextOffset,
+    /// What is to be committed with it.
+    pub note: Note,
     /// Epoch of the partition when the records were read.
     pub epoch: u64,
 }
 
-/// A batch whose deliveries are under way.
+/// Batches whose deliveries are under way.
 #[derive(Debug)]
 struct Entry {
     reached: Vec<Reached>,
@@ -31,20 +34,15 @@ struct Entry {
     newest_time_ms: i64,
 }
 
-/// What can be settled now.
-#[derive(Debug, Default)]
-pub struct Settled {
-    /// Offsets to store.
-    pub positions: Vec<Position>,
-    /// Event time of the newest record of each settled batch that had output, milliseconds since the epoch.
-    pub times_ms: Vec<i64>,
-}
-
-/// Unsettled batches, oldest first.
+/// Unsettled batches, oldest first, and what is settled and not yet stored.
 #[derive(Debug, Default)]
 pub struct Inflight {
     entries: VecDeque<Entry>,
     epochs: HashMap<i32, u64>,
+    /// The last settled offset of each partition that has one.
+    settled: Vec<Reached>,
+    /// Room of entries that are gone.
+    spare: Vec<Vec<Reached>>,
 }
 
 impl Inflight {
@@ -53,7 +51,7 @@ impl Inflight {
         self.epochs.get(&partition).copied().unwrap_or(0)
     }
 
-    /// Number of unsettled batches.
+    /// Number of receipts that batches wait for.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -64,16 +62,24 @@ impl Inflight {
     }
 
     /// Adds a batch. Partitions that have left since it was read are dropped from it.
-    pub fn push(&mut self, mut reached: Vec<Reached>, receipt: Receipt, newest_time_ms: i64) {
-        reached.retain(|reached| self.epoch(reached.position.next.partition) == reached.epoch);
-        self.entries.push_back(Entry { reached, receipt, newest_time_ms });
+    pub fn push(&mut self, reached: impl Iterator<Item = Reached>, receipt: &Receipt, newest_time_ms: i64) {
+        let waits_with = |tail: &Entry| tail.receipt.is_same(receipt) || receipt.is_settled();
+        if !self.entries.back().is_some_and(waits_with) {
+            let reached = self.spare.pop().unwrap_or_default();
+            self.entries.push_back(Entry { reached, receipt: receipt.clone(), newest_time_ms });
+        }
+        let Self { entries, epochs, .. } = self;
+        let tail = entries.back_mut().expect("one has been added if there was none");
+        tail.newest_time_ms = newest_time_ms;
+        let is_kept = |of: &Reached| epochs.get(&of.next.partition).copied().unwrap_or(0) == of.epoch;
+        reached.filter(is_kept).for_each(|reached| advance(&mut tail.reached, reached));
     }
 
-    /// Takes the batches at the front whose deliveries are all acknowledged.
+    /// Settles the batches at the front whose deliveries are all acknowledged; `settled` is told the event time of the
+    /// newest record behind each receipt, milliseconds since the epoch.
     ///
     /// Errors: why a delivery failed; its batch stays where it is and nothing behind it is ever settled.
-    pub fn settle(&mut self) -> Result<Settled, String> {
-        let mut settled = Settled::default();
+    pub fn settle(&mut self, mut settled: impl FnMut(i64)) -> Result<(), String> {
         while let Some(head) = self.entries.front() {
             if let Some(failure) = head.receipt.failure() {
                 return Err(failure.to_owned());
@@ -81,12 +87,24 @@ impl Inflight {
             if !head.receipt.is_complete() {
                 break;
             }
-            let head = self.entries.pop_front().expect("there is a front");
-            settled.times_ms.push(head.newest_time_ms);
-            settled.positions.extend(head.reached.into_iter().map(|reached| reached.position));
+            let Entry { mut reached, newest_time_ms, .. } = self.entries.pop_front().expect("there is a front");
+            settled(newest_time_ms);
+            reached.drain(..).for_each(|reached| advance(&mut self.settled, reached));
+            self.spare.push(reached);
         }
-        keep_last(&mut settled.positions);
-        Ok(settled)
+        Ok(())
+    }
+
+    /// Hands over what is settled and not yet stored, in the room that `positions` has.
+    pub fn take_settled<'a>(&mut self, positions: &'a mut Vec<Position>) -> &'a [Position] {
+        let n = self.settled.len();
+        let empty = || Position { next: NextOffset { partition: 0, offset: 0 }, metadata: String::new() };
+        positions.resize_with(positions.len().max(n), empty);
+        for (position, reached) in positions.iter_mut().zip(self.settled.drain(..)) {
+            position.next = reached.next;
+            reached.note.write(&mut position.metadata);
+        }
+        &positions[..n]
     }
 
     /// Raises the epoch of partitions that leave and drops their offsets from every batch.
@@ -94,22 +112,24 @@ impl Inflight {
         for &partition in partitions {
             *self.epochs.entry(partition).or_default() += 1;
         }
-        for entry in &mut self.entries {
-            entry.reached.retain(|reached| !partitions.contains(&reached.position.next.partition));
+        let settled = std::iter::once(&mut self.settled);
+        for reached in self.entries.iter_mut().map(|entry| &mut entry.reached).chain(settled) {
+            reached.retain(|reached| !partitions.contains(&reached.next.partition));
         }
     }
 
     fn waits_for(&self, partitions: &[i32]) -> bool {
-        let leaving = |reached: &Reached| partitions.contains(&reached.position.next.partition);
+        let leaving = |reached: &Reached| partitions.contains(&reached.next.partition);
         self.entries.iter().any(|entry| entry.reached.iter().any(leaving))
     }
 }
 
-/// Keeps the last position of each partition.
-fn keep_last(positions: &mut Vec<Position>) {
-    let last: BTreeMap<i32, Position> =
-        positions.drain(..).map(|position| (position.next.partition, position)).collect();
-    positions.extend(last.into_values());
+/// Moves a partition on to `reached`.
+fn advance(all: &mut Vec<Reached>, reached: Reached) {
+    match all.iter_mut().find(|known| known.next.partition == reached.next.partition) {
+        Some(known) => *known = reached,
+        None => all.push(reached),
+    }
 }
 
 /// A lane's unsettled batches together with the sink that acknowledges them; answers to rebalances.
@@ -208,24 +228,23 @@ impl Assignment for Settling {
         self.n_assigned.fetch_sub(i64::try_from(partitions.len()).unwrap_or(0), Ordering::Relaxed);
         self.n_rebalances.fetch_add(1, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed);
-        let mut positions = Vec::new();
         let deadline = Instant::now() + self.drain_timeout;
         loop {
             let mut inflight = self.inflight();
-            match inflight.settle() {
-                Ok(settled) => positions.extend(settled.positions),
-                // The lane finds the failure too, right after this call, and stops.
-                Err(_) => break,
-            }
-            if lost || !inflight.waits_for(partitions) || Instant::now() >= deadline {
+            // A failure is found by the lane too, right after this call, and it stops.
+            if inflight.settle(|_| ()).is_err() || lost || !inflight.waits_for(partitions) || Instant::now() >= deadline
+            {
                 break;
             }
             drop(inflight);
             self.sink.poll(Duration::from_millis(10));
         }
-        keep_last(&mut positions);
-        self.inflight().revoke(partitions);
-        if lost { Vec::new() } else { positions }
+        let (mut inflight, mut positions) = (self.inflight(), Vec::new());
+        if !lost {
+            inflight.take_settled(&mut positions);
+        }
+        inflight.revoke(partitions);
+        positions
     }
 }
 
@@ -235,11 +254,11 @@ mod tests {
     use crate::sink::MemorySink;
 
     fn reached(partition: i32, offset: i64, epoch: u64) -> Reached {
-        Reached { position: position(partition, offset), epoch }
+        Reached { next: NextOffset { partition, offset }, note: Note::default(), epoch }
     }
 
     fn position(partition: i32, offset: i64) -> Position {
-        Position { next: NextOffset { partition, offset }, metadata: format!("at {offset}").into() }
+        Position { next: NextOffset { partition, offset }, metadata: String::new() }
     }
 
     fn pending() -> Receipt {
@@ -248,20 +267,23 @@ mod tests {
         receipt
     }
 
-    fn offsets(settled: &Settled) -> Vec<(i32, i64)> {
-        settled.positions.iter().map(|at| (at.next.partition, at.next.offset)).collect()
+    /// Settles, and takes the offsets that are to be stored.
+    fn settle(inflight: &mut Inflight) -> Vec<(i32, i64)> {
+        inflight.settle(|_| ()).expect("no failure");
+        let mut room = Vec::new();
+        inflight.take_settled(&mut room).iter().map(|at| (at.next.partition, at.next.offset)).collect()
     }
 
     #[test]
     fn offsets_wait_for_every_delivery_of_their_batch_and_of_those_before() {
         let mut inflight = Inflight::default();
         let (first, second) = (pending(), pending());
-        inflight.push(vec![reached(0, 10, 0)], first.clone(), 0);
-        inflight.push(vec![reached(0, 20, 0), reached(1, 5, 0)], second.clone(), 0);
+        inflight.push([reached(0, 10, 0)].into_iter(), &first, 0);
+        inflight.push([reached(0, 20, 0), reached(1, 5, 0)].into_iter(), &second, 0);
         second.acknowledge();
-        assert!(inflight.settle().expect("no failure").positions.is_empty(), "the older batch is still under way");
+        assert_eq!(settle(&mut inflight), [], "the older batch is still under way");
         first.acknowledge();
-        assert_eq!(offsets(&inflight.settle().expect("no failure")), [(0, 20), (1, 5)]);
+        assert_eq!(settle(&mut inflight), [(0, 20), (1, 5)]);
         assert!(inflight.is_empty());
     }
 
@@ -269,21 +291,22 @@ mod tests {
     fn a_failed_delivery_settles_nothing_from_there_on() {
         let mut inflight = Inflight::default();
         let failing = pending();
-        inflight.push(vec![reached(0, 10, 0)], failing.clone(), 0);
-        inflight.push(vec![reached(0, 20, 0)], Receipt::default(), 0);
+        inflight.push([reached(0, 10, 0)].into_iter(), &failing, 0);
+        inflight.push([reached(0, 20, 0)].into_iter(), &Receipt::default(), 0);
+        assert_eq!(inflight.len(), 1, "a batch without output waits with the one before");
         failing.fail("topic `anomalies`: expired".into());
-        assert_eq!(inflight.settle().expect_err("failed"), "topic `anomalies`: expired");
-        assert_eq!(inflight.len(), 2);
+        assert_eq!(inflight.settle(|_| ()).expect_err("failed"), "topic `anomalies`: expired");
+        assert_eq!((inflight.len(), inflight.settled.len()), (1, 0));
     }
 
     #[test]
     fn revoked_partition_is_not_stored_and_kept_partitions_are() {
         let mut inflight = Inflight::default();
         let receipt = pending();
-        inflight.push(vec![reached(0, 10, 0), reached(1, 7, 0)], receipt.clone(), 0);
+        inflight.push([reached(0, 10, 0), reached(1, 7, 0)].into_iter(), &receipt, 0);
         inflight.revoke(&[0]);
         receipt.acknowledge();
-        assert_eq!(offsets(&inflight.settle().expect("no failure")), [(1, 7)]);
+        assert_eq!(settle(&mut inflight), [(1, 7)]);
     }
 
     #[test]
@@ -291,18 +314,18 @@ mod tests {
         let mut inflight = Inflight::default();
         let epoch = inflight.epoch(0);
         inflight.revoke(&[0]);
-        inflight.push(vec![reached(0, 10, epoch)], Receipt::default(), 0);
-        assert!(inflight.settle().expect("no failure").positions.is_empty());
-        inflight.push(vec![reached(0, 11, inflight.epoch(0))], Receipt::default(), 0);
-        assert_eq!(offsets(&inflight.settle().expect("no failure")), [(0, 11)]);
+        inflight.push([reached(0, 10, epoch)].into_iter(), &Receipt::default(), 0);
+        assert_eq!(settle(&mut inflight), []);
+        inflight.push([reached(0, 11, inflight.epoch(0))].into_iter(), &Receipt::default(), 0);
+        assert_eq!(settle(&mut inflight), [(0, 11)]);
     }
 
     #[test]
     fn a_revoke_stores_what_is_acknowledged_and_waits_no_longer_than_its_deadline() {
         let settling = Settling::new(Arc::new(MemorySink::withholding()), Duration::from_millis(20), 0);
         let late = pending();
-        settling.inflight().push(vec![reached(0, 10, 0)], Receipt::default(), 0);
-        settling.inflight().push(vec![reached(0, 20, 0)], late, 0);
+        settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
+        settling.inflight().push([reached(0, 20, 0)].into_iter(), &late, 0);
         assert_eq!(settling.revoked(&[0], false), [position(0, 10)]);
         assert_eq!(settling.inflight().epoch(0), 1);
     }
@@ -322,9 +345,37 @@ mod tests {
     }
 
     #[test]
+    fn batches_that_share_a_receipt_or_have_no_output_wait_together() {
+        let mut inflight = Inflight::default();
+        let (shared, other) = (pending(), pending());
+        inflight.push([reached(0, 10, 0)].into_iter(), &shared, 0);
+        inflight.push([reached(0, 20, 0), reached(1, 5, 0)].into_iter(), &shared, 0);
+        inflight.push([reached(0, 30, 0)].into_iter(), &Receipt::default(), 0);
+        assert_eq!(inflight.len(), 1);
+        inflight.push([reached(0, 40, 0)].into_iter(), &other, 0);
+        assert_eq!((settle(&mut inflight), inflight.len()), (vec![], 2));
+        shared.acknowledge();
+        assert_eq!((settle(&mut inflight), inflight.len()), (vec![(0, 30), (1, 5)], 1));
+        other.acknowledge();
+        assert_eq!(settle(&mut inflight), [(0, 40)]);
+    }
+
+    #[test]
+    fn a_revoke_stores_what_is_settled_and_was_not_yet_stored() {
+        let settling = Settling::new(Arc::new(MemorySink::default()), Duration::ZERO, 0);
+        settling.inflight().push([reached(0, 10, 0), reached(1, 7, 0)].into_iter(), &Receipt::default(), 0);
+        settling.inflight().settle(|_| ()).expect("no failure");
+        assert_eq!(settling.revoked(&[0], false), [position(0, 10), position(1, 7)]);
+        settling.inflight().push([reached(0, 20, 1), reached(1, 17, 0)].into_iter(), &Receipt::default(), 0);
+        settling.inflight().settle(|_| ()).expect("no failure");
+        assert_eq!(settling.revoked(&[0], true), [], "nothing is stored of a partition that is lost");
+        assert_eq!(settle(&mut settling.inflight()), [(1, 17)], "and nothing is forgotten of one that is kept");
+    }
+
+    #[test]
     fn a_lost_partition_stores_nothing() {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::from_secs(60), 0);
-        settling.inflight().push(vec![reached(0, 10, 0)], Receipt::default(), 0);
+        settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
         assert!(settling.revoked(&[0], true).is_empty());
     }
 }

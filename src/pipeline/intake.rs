@@ -3,6 +3,7 @@
 //! Nothing here waits, except for room in the producer's buffer when a record is rejected.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::inflight::Settling;
@@ -16,6 +17,10 @@ use crate::record::NextOffset;
 use crate::sink::Receipt;
 use crate::source::Raw;
 use crate::telemetry::BatchCounts;
+
+/// How long small batches share a receipt, until together they are a full one: acknowledgements are waited for by receipt,
+/// and one for each of a thousand records would soon be as many as may be waited for. Settling is late by no more.
+const SHARED_TIME: Duration = Duration::from_millis(2);
 
 /// A partition that the batch touches.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,11 @@ pub struct Intake {
     pub counts: BatchCounts,
     /// Acknowledgements of the batch's output.
     pub receipt: Receipt,
+    /// Rows of the batches before that share the receipt, and when the first of them began.
+    n_shared: usize,
+    shared_since: Instant,
+    /// The record's `traceparent`: room that is kept.
+    traceparent: Vec<u8>,
     failure: Option<LaneError>,
 }
 
@@ -57,6 +67,9 @@ impl Intake {
             generation: 0,
             counts: BatchCounts::default(),
             receipt: Receipt::default(),
+            n_shared: 0,
+            shared_since: Instant::now(),
+            traceparent: Vec::new(),
             failure: None,
         }
     }
@@ -66,12 +79,17 @@ impl Intake {
         self.fingerprint == model.schema.fingerprint()
     }
 
-    /// Empties the batch for the next one.
-    pub fn clear(&mut self) {
+    /// Empties the batch for the next one, which begins `now`.
+    pub fn clear(&mut self, now: Instant) {
+        self.n_shared += self.batch.len();
+        let is_full = self.n_shared + self.batch.len() >= self.batch.rows_max();
+        if is_full || now.duration_since(self.shared_since) >= SHARED_TIME {
+            self.receipt.renew();
+            (self.n_shared, self.shared_since) = (0, now);
+        }
         self.batch.clear();
         self.touched.clear();
         self.counts = BatchCounts::default();
-        self.receipt = Receipt::default();
     }
 
     /// Why a record could be neither kept nor rejected, once.
@@ -115,16 +133,18 @@ impl Intake {
     fn keep(&mut self, raw: &Raw<'_>, payload: &[u8]) -> Result<(), Reject> {
         let decoded = self.decoder.decode(payload, self.batch.slot())?;
         self.counts.n_unknown += u64::from(decoded.n_unknown);
-        let mut traceparent = None;
+        let (kept, mut is_traced) = (&mut self.traceparent, false);
         if let Some(headers) = raw.headers {
             headers.each(&mut |name, value| {
                 if name == "traceparent" {
-                    traceparent = value.map(<[u8]>::to_vec);
+                    kept.clear();
+                    kept.extend_from_slice(value.unwrap_or_default());
+                    is_traced = value.is_some();
                 }
             });
         }
-        let carried =
-            Carried { key: raw.key, traceparent: traceparent.as_deref(), passthrough: self.decoder.passthrough() };
+        let traceparent = is_traced.then_some(&*self.traceparent);
+        let carried = Carried { key: raw.key, traceparent, passthrough: self.decoder.passthrough() };
         self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
         Ok(())
     }
@@ -146,7 +166,8 @@ impl Intake {
             self.generation = generation;
             self.touched.retain(|touched| settling.inflight().epoch(touched.partition) == touched.epoch);
         }
-        let at = self.touched.iter().position(|touched| touched.partition == partition).unwrap_or_else(|| {
+        // Records of a partition come in runs, so the last one is looked at first.
+        let at = self.touched.iter().rposition(|touched| touched.partition == partition).unwrap_or_else(|| {
             let (epoch, resume) = settling.assignment(partition);
             self.touched.push(Touched { partition, epoch, resume, next: None });
             self.touched.len() - 1

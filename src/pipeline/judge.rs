@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Shared;
-use super::inflight::Settling;
+use super::inflight::{Reached, Settling};
 use super::intake::Intake;
 use super::partition::Partition;
 use crate::model::{Model, Workspace};
@@ -22,29 +22,31 @@ pub struct Judge {
     pub intake: Intake,
     /// Every partition that has had a record.
     pub partitions: BTreeMap<i32, Partition>,
+    /// Rows of the batch that are not scored again: room that is kept.
+    pub live: Vec<usize>,
 }
 
 impl Judge {
     /// A judge by `model`, which goes on with what `used` knows.
-    pub fn new(shared: &Shared, model: Arc<Model>, used: Option<Self>) -> Self {
-        match used {
-            Some(judge) if Arc::ptr_eq(&judge.model, &model) => judge,
-            // The same version with other labels: nothing that judges has changed.
-            Some(judge) if (judge.model.version, &judge.model.hash) == (model.version, &model.hash) => {
-                Self { model, ..judge }
+    pub fn new(shared: &Shared, model: Arc<Model>, used: Option<Box<Self>>) -> Box<Self> {
+        let Some(mut judge) = used else {
+            let (intake, live) = (Intake::new(shared, &model), Vec::with_capacity(shared.pipeline.rows_max));
+            return Box::new(Self { model, workspace: Workspace::new(), intake, partitions: BTreeMap::new(), live });
+        };
+        if Arc::ptr_eq(&judge.model, &model) {
+            return judge;
+        }
+        // The same version with other labels: nothing that judges has changed.
+        if (judge.model.version, &judge.model.hash) != (model.version, &model.hash) {
+            for (&partition, kept) in &mut judge.partitions {
+                kept.rejudge(threshold_of(shared, &model, partition));
             }
-            Some(Self { intake, workspace, mut partitions, .. }) => {
-                for (&partition, kept) in &mut partitions {
-                    kept.rejudge(threshold_of(shared, &model, partition));
-                }
-                let intake = if intake.fits(&model) { intake } else { Intake::new(shared, &model) };
-                Self { model, workspace, intake, partitions }
-            }
-            None => {
-                let intake = Intake::new(shared, &model);
-                Self { model, workspace: Workspace::new(), intake, partitions: BTreeMap::new() }
+            if !judge.intake.fits(&model) {
+                judge.intake = Intake::new(shared, &model);
             }
         }
+        judge.model = model;
+        judge
     }
 
     /// Takes up the partitions that the batch touches, where their assignment is new.
@@ -58,6 +60,14 @@ impl Judge {
             let partition = Partition::new(touched.epoch, touched.resume, settling.rewind(), threshold);
             self.partitions.insert(touched.partition, partition);
         }
+    }
+
+    /// Where reading goes on in the partitions of the batch.
+    pub fn reached(&self) -> impl Iterator<Item = Reached> + '_ {
+        self.intake.touched.iter().filter_map(|touched| {
+            let note = self.partitions.get(&touched.partition).map(Partition::note).unwrap_or_default();
+            Some(Reached { next: touched.next?, note, epoch: touched.epoch })
+        })
     }
 }
 

@@ -8,33 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ndarray::Axis;
 use thiserror::Error;
 
-use super::Shared;
-use super::alerting::{Alerting, Outcome};
-use super::inflight::{Reached, Settling};
-use super::intake::Touched;
+use super::alerting::Alerting;
+use super::inflight::Settling;
 use super::judge::Judge;
-use super::partition::Partition;
-use super::publish::{Judged, Publisher};
+use super::publish::{Judged, Occasion, Publisher};
+use super::{Shared, rows};
 use crate::batch::Batch;
 use crate::model::{Model, Workspace};
-use crate::record::rfc3339;
 use crate::shutdown::Shutdown;
 use crate::sink::anomaly::Score;
 use crate::sink::{Receipt, Sink};
 use crate::source::{Polled, Position, Source, SourceError};
 use crate::telemetry::now_ms;
 use crate::threshold::{Severity, Verdict};
-use crate::train;
 
 /// How long an idle lane waits for a record.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// How long a lane with unsettled batches waits for a record before it looks after them.
 const BUSY_WAIT: Duration = Duration::from_millis(2);
 
-/// How often assignment and lag are shown.
+/// How often a busy lane stores offsets: often beside `kafka.commit_interval`, which says how much comes again after a
+/// crash, and seldom beside its turns, for each store is a list and a note for each partition.
+const STORE_INTERVAL: Duration = Duration::from_millis(20);
+/// How often assignment, lag and the use of latents are shown.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a lane ends.
@@ -71,8 +69,13 @@ pub struct Lane {
     settling: Arc<Settling>,
     publisher: Publisher,
     alerting: Alerting,
-    judge: Option<Judge>,
+    judge: Option<Box<Judge>>,
+    /// When offsets were stored last, and the room for them.
+    stored: Option<Instant>,
+    positions: Vec<Position>,
+    /// When assignment and lag, and the use of latents, were shown last.
     reported: Instant,
+    latents_shown: Option<Instant>,
 }
 
 impl Lane {
@@ -86,7 +89,20 @@ impl Lane {
     ) -> Self {
         let publisher = Publisher::new(&shared, index, Arc::clone(&sink));
         let alerting = Alerting::new(&shared);
-        Self { index, shared, source, sink, settling, publisher, alerting, judge: None, reported: Instant::now() }
+        Self {
+            index,
+            shared,
+            source,
+            sink,
+            settling,
+            publisher,
+            alerting,
+            judge: None,
+            stored: None,
+            positions: Vec::new(),
+            reported: Instant::now(),
+            latents_shown: None,
+        }
     }
 
     /// Runs until the shutdown begins, then drains.
@@ -105,34 +121,39 @@ impl Lane {
     ///
     /// Errors: a [`LaneError`].
     pub fn step(&mut self) -> Result<Step, LaneError> {
-        self.show_progress();
+        let now = Instant::now();
+        self.show_progress(now);
         let Some(model) = self.shared.cell.load() else {
             return Ok(Step::Idle);
         };
         let used = self.judge.take();
         let swaps = used.as_ref().is_some_and(|used| used.model.version != model.version);
-        let began = swaps.then(Instant::now);
         let mut judge = Judge::new(&self.shared, model, used);
-        if let Some(began) = began {
-            self.shared.metrics.model_swap_seconds.set(began.elapsed().as_secs_f64());
+        if swaps {
+            self.shared.metrics.model_swap_seconds.set(now.elapsed().as_secs_f64());
         }
-        let step = self.turn(&mut judge);
+        let step = self.turn(&mut judge, now);
         self.judge = Some(judge);
-        self.settle()?;
+        let settled = self.settle();
+        // Under load now and then; at once when there is nothing else to do, or nothing will come.
+        let is_busy = matches!((&step, &settled), (Ok(Step::Read(_)), Ok(())));
+        if !is_busy || is_due(self.stored, STORE_INTERVAL, now) {
+            self.store(now);
+        }
+        settled?;
         step
     }
 
-    fn turn(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
-        let step = self.read(judge)?;
+    fn turn(&mut self, judge: &mut Judge, now: Instant) -> Result<Step, LaneError> {
+        let step = self.read(judge, now)?;
         let touched = judge.intake.touched.iter();
         self.alerting.follow(&self.settling, touched.map(|touched| (touched.partition, touched.epoch)));
         if !judge.intake.touched.is_empty() {
             judge.take_up(&self.shared, &self.settling);
-            self.score(judge)?;
-            let newest = judge.intake.batch.rows().last().map_or_else(now_ms, |row| row.time_ms);
-            let reached = reached(judge);
+            self.score(judge, now)?;
             if judge.intake.counts.n_consumed > 0 {
-                self.settling.inflight().push(reached, judge.intake.receipt.clone(), newest);
+                let newest = judge.intake.batch.rows().last().map_or_else(now_ms, |row| row.time_ms);
+                self.settling.inflight().push(judge.reached(), &judge.intake.receipt, newest);
             }
             self.publisher.metrics().add(&judge.intake.counts);
         }
@@ -140,9 +161,9 @@ impl Lane {
         Ok(step)
     }
 
-    fn read(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
+    fn read(&mut self, judge: &mut Judge, now: Instant) -> Result<Step, LaneError> {
         let intake = &mut judge.intake;
-        intake.clear();
+        intake.clear(now);
         let wait = if self.settling.inflight().is_empty() { IDLE_WAIT } else { BUSY_WAIT };
         let (settling, publisher) = (&self.settling, &self.publisher);
         let polled = self.source.poll(self.shared.pipeline.rows_max, wait, &mut |raw| {
@@ -170,100 +191,57 @@ impl Lane {
         }
     }
 
-    fn score(&mut self, judge: &mut Judge) -> Result<(), LaneError> {
-        let Judge { model, partitions, workspace, intake } = judge;
+    fn score(&mut self, judge: &mut Judge, now: Instant) -> Result<(), LaneError> {
         let metrics = self.publisher.metrics();
-        metrics.all.batch_records.observe(intake.counts.n_consumed as f64);
-        if intake.batch.is_empty() {
+        metrics.all.batch_records.observe(judge.intake.counts.n_consumed as f64);
+        if judge.intake.batch.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
-        model.score(intake.batch.values(), workspace);
+        judge.model.score(judge.intake.batch.values(), &mut judge.workspace);
         metrics.all.score_duration_seconds.observe(began.elapsed().as_secs_f64());
-
-        let scored_time = rfc3339(now_ms());
-        let model_ref = Publisher::model_ref(model);
-        let target = self.shared.target(model);
-        let (mut limit, mut live) = (f64::NAN, Vec::with_capacity(intake.batch.rows().len()));
-        for (i, row) in intake.batch.rows().iter().enumerate() {
-            let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
-            let partition = partitions.get_mut(&row.id.partition).expect("the batch's partitions are taken up");
-            let silent = partition.is_silent(row.id);
-            live.extend((!silent).then_some(i));
-            if z.is_nan() {
-                intake.counts.n_insufficient += u64::from(!silent);
-                continue;
-            }
-            let learnt = silent && train::may_have_learnt(model, row.id);
-            let Some(verdict) = partition.judge(row.id, z, learnt) else { continue };
-            let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
-            limit = model.calibration.raw(verdict.z_at_alert);
-            let score = Score::new(raw, limit, z, &verdict, severity);
-            let latents = workspace.latents_of(i);
-            let judged =
-                Judged { batch: &intake.batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
-            if !silent {
-                intake.counts.n_scored += 1;
-                intake.counts.n_alerts += u64::from(verdict.anomalous);
-                metrics.judged(score.ratio, verdict.p_value);
-                self.publisher.score(&judged, &intake.receipt)?;
-            }
-            if verdict.anomalous || verdict.shifted || self.alerting.is_active(row.id.partition) {
-                let outcome = Outcome { verdict: &verdict, target, receipt: &intake.receipt };
-                let values = intake.batch.values();
-                let why = || model.explain(values.row(i), workspace, i, self.shared.output.features_max);
-                if silent {
-                    self.alerting.silent(&judged, outcome, why);
-                } else {
-                    self.alerting.row(&self.publisher, &judged, outcome, &mut intake.counts, why)?;
-                }
-            }
+        rows::judge(&self.shared, &self.publisher, &mut self.alerting, judge)?;
+        if is_due(self.latents_shown, REPORT_INTERVAL, now) {
+            self.latents_shown = Some(now);
+            metrics.all.latents_active_mean.set(judge.workspace.latents_active_mean());
         }
-        self.alerting.sweep(&self.publisher, &intake.receipt)?;
-        if limit.is_finite() {
-            metrics.all.threshold.set(limit);
-        }
-        // What is scored again was counted when it came.
-        let counts = if live.len() == intake.batch.rows().len() {
-            workspace.counts()
-        } else {
-            model.preprocessor.count(intake.batch.values().select(Axis(0), &live).view())
-        };
-        (intake.counts.n_missing, intake.counts.n_clipped) = (counts.missing, counts.clipped);
-        metrics.all.latents_active_mean.set(workspace.latents_active_mean());
-        self.shared.n_alerts.fetch_add(intake.counts.n_alerts, Ordering::Relaxed);
+        let counts = &judge.intake.counts;
+        self.shared.n_alerts.fetch_add(counts.n_alerts, Ordering::Relaxed);
         self.shared.n_shifts.fetch_add(self.alerting.take_shifts(), Ordering::Relaxed);
-        self.shared.n_scored.fetch_add(intake.counts.n_scored, Ordering::Relaxed);
+        self.shared.n_scored.fetch_add(counts.n_scored, Ordering::Relaxed);
         Ok(())
     }
 
     /// Settles what has been acknowledged.
     fn settle(&mut self) -> Result<(), LaneError> {
         self.sink.poll(Duration::ZERO);
-        let mut inflight = self.settling.inflight();
-        let settled = inflight.settle().map_err(|reason| {
-            self.publisher.metrics().delivery_failed();
-            LaneError::Delivery(reason)
-        })?;
-        let n_inflight = inflight.len();
-        drop(inflight);
         let metrics = self.publisher.metrics();
-        metrics.inflight(n_inflight);
-        if !settled.positions.is_empty() {
-            let n_late = self.source.store(&settled.positions);
-            metrics.all.late_offset_stores_total.inc_by(n_late as u64);
+        let (now, latency) = (now_ms(), &metrics.all.end_to_end_latency_seconds);
+        let mut inflight = self.settling.inflight();
+        let settled = inflight.settle(|time_ms| latency.observe((now - time_ms).max(0) as f64 / 1000.0));
+        metrics.inflight(inflight.len());
+        settled.map_err(|reason| {
+            metrics.delivery_failed();
+            LaneError::Delivery(reason)
+        })
+    }
+
+    /// Stores what is settled.
+    fn store(&mut self, now: Instant) {
+        self.stored = Some(now);
+        let mut inflight = self.settling.inflight();
+        let positions = inflight.take_settled(&mut self.positions);
+        drop(inflight);
+        if !positions.is_empty() {
+            let n_late = self.source.store(positions);
+            self.publisher.metrics().all.late_offset_stores_total.inc_by(n_late as u64);
         }
-        let now = now_ms();
-        for time_ms in settled.times_ms {
-            metrics.all.end_to_end_latency_seconds.observe((now - time_ms).max(0) as f64 / 1000.0);
-        }
-        Ok(())
     }
 
     /// Waits while too many batches are unsettled.
     fn wait_for_room(&mut self) -> Result<(), LaneError> {
         while self.settling.inflight().len() >= self.shared.pipeline.inflight_max {
-            self.show_progress();
+            self.show_progress(Instant::now());
             self.sink.poll(Duration::from_millis(5));
             self.settle()?;
         }
@@ -279,35 +257,32 @@ impl Lane {
                 tracing::warn!(lane = self.index, "not every output was acknowledged in time; its records come again");
                 break;
             }
-            self.show_progress();
+            self.show_progress(Instant::now());
             self.sink.flush(Duration::from_millis(50));
             self.settle()?;
         }
+        self.store(Instant::now());
         self.source.close();
         Ok(())
     }
 
-    fn show_progress(&mut self) {
+    fn show_progress(&mut self, now: Instant) {
         let health = self.shared.health.lane(self.index);
         health.progress(now_ms());
         if self.source.has_joined() {
             health.joined();
         }
-        if self.reported.elapsed() >= REPORT_INTERVAL {
-            self.reported = Instant::now();
+        if now.duration_since(self.reported) >= REPORT_INTERVAL {
+            self.reported = now;
             let n_rebalances = self.settling.take_rebalances();
             self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
         }
     }
 }
 
-/// Where reading goes on in the partitions of the batch.
-fn reached(judge: &Judge) -> Vec<Reached> {
-    let of = |touched: &Touched| {
-        let metadata = judge.partitions.get(&touched.partition).map(Partition::note).unwrap_or_default();
-        Some(Reached { position: Position { next: touched.next?, metadata: metadata.into() }, epoch: touched.epoch })
-    };
-    judge.intake.touched.iter().filter_map(of).collect()
+/// Whether something that was done at `last`, if ever, is to be done again.
+fn is_due(last: Option<Instant>, interval: Duration, now: Instant) -> bool {
+    last.is_none_or(|last| now.duration_since(last) >= interval)
 }
 
 /// Publishes the anomaly record of the first row of `batch`, whatever its score; without a `verdict` it is judged by the
@@ -330,8 +305,8 @@ pub fn explain(
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
     let z = workspace.z()[0];
     let score = Score::new(raw, limit, z, &verdict, severity);
-    let (latents, model_ref, scored_time) = (workspace.latents_of(0), Publisher::model_ref(model), rfc3339(now_ms()));
-    let judged = Judged { batch, row, score, latents, model: &model_ref, scored_time: &scored_time };
+    let (latents, occasion) = (workspace.latents_of(0), Occasion::new(model));
+    let judged = Judged { batch, row, score, latents, occasion: &occasion };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
     publisher.anomaly(&judged, &why, None, &Receipt::default())
 }

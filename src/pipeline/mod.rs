@@ -13,6 +13,7 @@ pub mod live;
 pub mod partition;
 pub mod publish;
 pub mod reproduce;
+mod rows;
 pub mod trainer;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! the commit's metadata.
 
 use std::collections::VecDeque;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +32,27 @@ impl Note {
         serde_json::from_str(metadata).unwrap_or_default()
     }
 
-    fn write(self) -> String {
-        let text = serde_json::to_string(&self).expect("finite numbers are always JSON");
+    /// Writes the note in place of what `text` holds; an empty note is an empty text.
+    pub fn write(&self, text: &mut String) {
+        text.clear();
+        if *self != Self::default() {
+            serde_json::to_writer(Text(text), self).expect("finite numbers are always JSON");
+        }
         debug_assert!(text.len() <= NOTE_BYTES_MAX, "a note is a few numbers");
-        text
+    }
+}
+
+/// A text that JSON is written to, without a buffer in between.
+struct Text<'a>(&'a mut String);
+
+impl io::Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push_str(std::str::from_utf8(bytes).map_err(io::Error::other)?);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -81,7 +99,8 @@ impl Partition {
     pub fn new(epoch: u64, resume: Option<Resume>, rewind: u64, threshold: Box<dyn Threshold>) -> Self {
         let live_from = resume.map_or(0, |resume| resume.live_from);
         let carried = resume.and_then(|resume| resume.carried);
-        Self { epoch, threshold, live_from, carried, trail: VecDeque::new(), since_mark: 0, rewind }
+        let trail = VecDeque::with_capacity(marks_max(rewind) + 1);
+        Self { epoch, threshold, live_from, carried, trail, since_mark: 0, rewind }
     }
 
     /// Whether a record was settled before the partition came.
@@ -109,13 +128,13 @@ impl Partition {
     }
 
     /// What is committed with the partition's next offset.
-    pub fn note(&self) -> String {
+    pub fn note(&self) -> Note {
         if self.rewind == 0 {
-            return String::new();
+            return Note::default();
         }
         // Until rewinding is over the threshold has not what the last note carried.
         let carried = self.carried.or_else(|| self.threshold.carried());
-        Note { from: self.trail.front().copied(), carried }.write()
+        Note { from: self.trail.front().copied(), carried }
     }
 
     /// Remembers where the window of the last `rewind` records begins.
@@ -125,12 +144,17 @@ impl Partition {
         }
         if self.since_mark == 0 {
             self.trail.push_back(id.offset);
-            if self.trail.len() as u64 > self.rewind.div_ceil(STRIDE) + 1 {
+            if self.trail.len() > marks_max(self.rewind) {
                 self.trail.pop_front();
             }
         }
         self.since_mark = (self.since_mark + 1) % STRIDE;
     }
+}
+
+/// Most offsets of a trail over `rewind` records.
+fn marks_max(rewind: u64) -> usize {
+    rewind.div_ceil(STRIDE) as usize + 1
 }
 
 #[cfg(test)]
@@ -176,7 +200,11 @@ mod tests {
     #[test]
     fn a_note_survives_the_commit_and_other_metadata_is_none() {
         let note = Note { from: Some(7), carried: Some(CARRIED) };
-        assert_eq!(Note::parse(&note.write()), note);
+        let mut text = "what stood there before".to_owned();
+        note.write(&mut text);
+        assert_eq!(Note::parse(&text), note);
+        Note::default().write(&mut text);
+        assert_eq!(text, "");
         assert_eq!(Note::parse("another program's"), Note::default());
         assert_eq!(Note::parse(""), Note::default());
     }
@@ -197,7 +225,7 @@ mod tests {
             assert!(partition.is_silent(at(offset)));
             partition.judge(at(offset), 1.0, false);
         }
-        assert_eq!(Note::parse(&partition.note()), Note { from: Some(0), carried: Some(CARRIED) });
+        assert_eq!(partition.note(), Note { from: Some(0), carried: Some(CARRIED) });
         assert_eq!(partition.threshold.carried(), None);
         assert!(!partition.is_silent(at(3)));
         partition.judge(at(3), 1.0, false);
@@ -222,7 +250,7 @@ mod tests {
         let mut partition = Partition::new(0, None, 1000, Box::new(Seen::default()));
         for offset in 0..5000 {
             partition.judge(at(offset), 0.0, false);
-            let from = Note::parse(&partition.note()).from.expect("a record has been judged");
+            let from = partition.note().from.expect("a record has been judged");
             assert!(offset - from >= 1000.min(offset) && offset - from < 1000 + 2 * STRIDE as i64, "{offset}: {from}");
         }
     }

@@ -1,6 +1,6 @@
 //! Writes what a lane has to say: anomalies, scores and dead letters, and waits for room when the producer has none.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +47,34 @@ pub struct Judged<'a> {
     pub score: Score,
     /// Its latents, `[n_latents]`.
     pub latents: ArrayView1<'a, f32>,
+    /// What it has in common with the others of its batch.
+    pub occasion: &'a Occasion<'a>,
+}
+
+/// What the records of one batch say alike; put into words when the first is published.
+pub struct Occasion<'a> {
+    judge: &'a Model,
+    model: OnceCell<ModelRef<'a>>,
+    scored_time: OnceCell<String>,
+}
+
+impl<'a> Occasion<'a> {
+    /// A batch that `judge` has scored.
+    pub fn new(judge: &'a Model) -> Self {
+        Self { judge, model: OnceCell::new(), scored_time: OnceCell::new() }
+    }
+
     /// The model that judged.
-    pub model: &'a ModelRef<'a>,
+    fn model(&self) -> &ModelRef<'a> {
+        let judge = self.judge;
+        let words = || ModelRef { version: judge.version, hash: judge.short_hash(), trained_at: judge.trained_at() };
+        self.model.get_or_init(words)
+    }
+
     /// When it was scored, RFC 3339.
-    pub scored_time: &'a str,
+    fn scored_time(&self) -> &str {
+        self.scored_time.get_or_init(|| rfc3339(now_ms()))
+    }
 }
 
 impl Publisher {
@@ -76,11 +100,6 @@ impl Publisher {
         self.metrics.assignment(&self.shared.topic, n_assigned, n_rebalances, lags);
     }
 
-    /// What the records of one batch say of their model.
-    pub fn model_ref(model: &Model) -> ModelRef<'_> {
-        ModelRef { version: model.version, hash: model.short_hash(), trained_at: model.trained_at() }
-    }
-
     /// Publishes an anomaly, with the incident that it belongs to.
     ///
     /// Errors: it can't be handed to the producer.
@@ -102,14 +121,14 @@ impl Publisher {
             detector: &self.shared.detector,
             entity: entity.as_deref(),
             event_time: &event_time,
-            scored_time: judged.scored_time,
+            scored_time: judged.occasion.scored_time(),
             source: self.source_of(judged),
             score: judged.score,
             features: &why.features,
             patterns: &why.patterns,
             unexplained: why.unexplained,
             incident,
-            model: judged.model,
+            model: judged.occasion.model(),
             top_feature: why.features.first().map(|feature| &*feature.name),
             top_feature_contribution: why.features.first().map(|feature| feature.contribution),
             passthrough: passthrough.and_then(|json| serde_json::from_str::<&RawValue>(json).ok()),
@@ -182,7 +201,7 @@ impl Publisher {
             event_time: &rfc3339(judged.row.time_ms),
             score: judged.score,
             latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.latents)),
-            model: judged.model,
+            model: judged.occasion.model(),
         };
         let headers = [("content-type", Some(&b"application/json"[..]))];
         let time_ms = judged.row.time_ms;

@@ -5,7 +5,7 @@
 //! batch.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, Zip, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Zip, s};
 
 use super::Kind;
 use super::config::Shape;
@@ -13,6 +13,8 @@ use super::form::Stage;
 use super::gradient::Example;
 use super::layers::{Activation, Layer, Units};
 use super::real::Real;
+use super::sparse;
+use crate::wide::wide;
 
 /// Weights and form of one autoencoder; immutable once it belongs to a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +144,7 @@ impl<F: Real> Autoencoder<F> {
 
     /// The first part of [`forward`](Self::forward): leaves the pre-activations where the latents will be.
     pub fn encode(&self, x: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, buffers: &mut Forward<F>) {
-        self.encode_scaled(x, mask, &[], buffers);
+        self.encode_at(Stage::Scoring, (x, mask), &[], buffers);
     }
 
     /// The second part: turns the pre-activations of the last [`encode`](Self::encode) into latents.
@@ -152,28 +154,25 @@ impl<F: Real> Autoencoder<F> {
 
     /// The last part: reconstructs from the latents.
     pub fn decode(&self, buffers: &mut Forward<F>) {
-        let rows = s![..buffers.n_rows, ..];
-        let mut recons = buffers.recons.slice_mut(rows);
-        recons.assign(&self.b_dec);
-        general_mat_mul(F::one(), &buffers.latents.slice(rows), &self.w_dec, F::one(), &mut recons);
+        self.decode_at(Stage::Scoring, buffers);
     }
 
     /// The pass over a batch that is learnt from; keeps the pre-activations if `keep_pre`.
     pub(super) fn forward_training(&self, batch: &Example<'_, F>, keep_pre: bool, buffers: &mut Forward<F>) {
-        self.encode_scaled(batch.x, batch.input_mask, batch.hidden_scale, buffers);
+        self.encode_at(Stage::Training, (batch.x, batch.input_mask), batch.hidden_scale, buffers);
         if keep_pre {
             let (n_rows, n_latents) = (batch.x.nrows(), self.b_enc.len());
             fit_buffer(&mut buffers.pre, n_rows, n_latents);
             buffers.pre.slice_mut(s![..n_rows, ..]).assign(&buffers.latents.slice(s![..n_rows, ..]));
         }
         self.activate_at(Stage::Training, buffers);
-        self.decode(buffers);
+        self.decode_at(Stage::Training, buffers);
     }
 
-    fn encode_scaled(
+    fn encode_at(
         &self,
-        x: ArrayView2<'_, F>,
-        mask: ArrayView2<'_, F>,
+        stage: Stage,
+        (x, mask): (ArrayView2<'_, F>, ArrayView2<'_, F>),
         hidden_scale: &[Array2<F>],
         buffers: &mut Forward<F>,
     ) {
@@ -181,10 +180,7 @@ impl<F: Real> Autoencoder<F> {
         assert_eq!(x.ncols(), shape.n_inputs, "x must be [rows, n_inputs]");
         buffers.reserve(x.nrows(), self);
         let rows = s![..x.nrows(), ..];
-        let mut centred = buffers.centred.slice_mut(rows);
-        for ((mut u, x), mask) in centred.rows_mut().into_iter().zip(x.rows()).zip(mask.rows()) {
-            Zip::from(&mut u).and(x).and(mask).and(&self.b_dec).for_each(|u, &x, &m, &b| *u = (x - b) * m);
-        }
+        self.centre(x, mask, &mut buffers.centred.slice_mut(rows));
         for (l, layer) in self.hidden.iter().enumerate() {
             let (before, from) = buffers.hidden.split_at_mut(l);
             let input = before.last().map_or_else(|| buffers.centred.slice(rows), |units| units.out(x.nrows()));
@@ -192,14 +188,67 @@ impl<F: Real> Autoencoder<F> {
         }
         let code = buffers.hidden.last().map_or_else(|| buffers.centred.slice(rows), |units| units.out(x.nrows()));
         let mut latents = buffers.latents.slice_mut(rows);
-        latents.assign(&self.b_enc.view().broadcast((x.nrows(), shape.n_latents)).expect("b_enc is [n_latents]"));
-        general_mat_mul(F::one(), &code, &self.w_enc, F::one(), &mut latents);
+        add_product(stage, (&self.b_enc, code, code.ncols(), &self.w_enc), &mut latents);
+    }
+
+    /// u = (x − b_dec)⊙m.
+    fn centre(&self, x: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, centred: &mut ArrayViewMut2<'_, F>) {
+        let (bias, whole) = (self.b_dec.as_slice(), centred.as_slice_mut());
+        let (Some(x), Some(mask), Some(bias), Some(u)) = (x.to_slice(), mask.to_slice(), bias, whole) else {
+            for ((mut u, x), mask) in centred.rows_mut().into_iter().zip(x.rows()).zip(mask.rows()) {
+                Zip::from(&mut u).and(x).and(mask).and(&self.b_dec).for_each(|u, &x, &m, &b| *u = (x - b) * m);
+            }
+            return;
+        };
+        let width = bias.len();
+        wide(
+            #[inline(always)]
+            || {
+                for ((u, x), m) in u.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(mask.chunks_exact(width)) {
+                    for (((u, x), m), b) in u.iter_mut().zip(x).zip(m).zip(bias) {
+                        *u = (*x - *b) * *m;
+                    }
+                }
+            },
+        );
+    }
+
+    fn decode_at(&self, stage: Stage, buffers: &mut Forward<F>) {
+        let rows = s![..buffers.n_rows, ..];
+        let n_active = if matches!(self.kind, Kind::SatTopk | Kind::Topk) { self.k } else { self.w_dec.nrows() };
+        let mut recons = buffers.recons.slice_mut(rows);
+        add_product(stage, (&self.b_dec, buffers.latents.slice(rows), n_active, &self.w_dec), &mut recons);
     }
 
     fn activate_at(&self, stage: Stage, buffers: &mut Forward<F>) {
         let mut latents = buffers.latents.slice_mut(s![..buffers.n_rows, ..]);
         self.kind.form().activate(self, &mut latents, stage);
     }
+}
+
+/// Writes bias + factors · matrix to `out`: by sums over the factors that aren't 0, of which there are about `n_active`
+/// in a row, where these are faster. What is learnt always comes from the product, whose sums don't depend on the batch.
+fn add_product<F: Real>(
+    stage: Stage,
+    (bias, factors, n_active, matrix): (&Array1<F>, ArrayView2<'_, F>, usize, &Array2<F>),
+    out: &mut ArrayViewMut2<'_, F>,
+) {
+    let (n_factors, n_columns) = matrix.dim();
+    let sums = stage == Stage::Scoring && sparse::pays(factors.nrows(), (n_factors, n_active), n_columns);
+    if let (true, Some(bias), Some(factors), Some(matrix)) =
+        (sums, bias.as_slice(), factors.to_slice(), matrix.as_slice())
+    {
+        let out = out.as_slice_mut().expect("the buffer's first rows are contiguous");
+        sparse::sum_rows(bias, factors, matrix, out);
+        return;
+    }
+    out.assign(
+        &bias
+            .view()
+            .broadcast((factors.nrows(), n_columns))
+            .expect("the bias has as many entries as the matrix columns"),
+    );
+    general_mat_mul(F::one(), &factors, matrix, F::one(), out);
 }
 
 #[cfg(test)]

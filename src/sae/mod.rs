@@ -23,6 +23,7 @@ mod residual;
 mod sat_topk;
 mod select;
 mod sigmoid;
+mod sparse;
 mod topk;
 
 use serde::{Deserialize, Serialize};

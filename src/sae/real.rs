@@ -28,12 +28,14 @@ impl Real for f32 {
         f64::from(self)
     }
 
+    #[inline(always)]
     fn saturate(row: &mut [Self]) {
         for a in row {
             *a = tanh(*a);
         }
     }
 
+    #[inline(always)]
     fn squash(row: &mut [Self]) {
         for a in row {
             *a = tanh(a.abs()).copysign(*a);
@@ -50,12 +52,14 @@ impl Real for f64 {
         self
     }
 
+    #[inline(always)]
     fn saturate(row: &mut [Self]) {
         for a in row.iter_mut().filter(|a| **a > 0.0) {
             *a = a.tanh();
         }
     }
 
+    #[inline(always)]
     fn squash(row: &mut [Self]) {
         for a in row {
             *a = a.tanh();
@@ -66,7 +70,7 @@ impl Real for f64 {
 /// tanh of a value from 0 up, within 2e-7, as 1 − 2/(e^2a + 1) without a branch, so that loops over it become wide.
 ///
 /// e^y = 2^n · e^r with |r| ≤ ln 2 / 2 and e^r by its series to the sixth power.
-#[inline]
+#[inline(always)]
 fn tanh(a: f32) -> f32 {
     /// Adding and subtracting it rounds to the nearest integer: 1.5 · 2^23.
     const ROUND: f32 = 12_582_912.0;

@@ -6,19 +6,23 @@
 use ndarray::ArrayViewMut2;
 
 use super::autoencoder::Autoencoder;
-use super::form::{Form, Pass, Stage, by_slope, each_row};
+use super::form::{Form, Pass, Stage, by_slope};
 use super::gradient::Gradient;
 use super::real::Real;
-use super::select::keep_largest;
+use super::select::keep_largest_of_rows;
+use crate::wide::wide;
 
 pub(super) struct SatTopk;
 
 impl<F: Real> Form<F> for SatTopk {
     fn activate(&self, model: &Autoencoder<F>, latents: &mut ArrayViewMut2<'_, F>, _: Stage) {
-        each_row(latents, |row| {
-            keep_largest(row, model.k);
-            F::saturate(row);
-        });
+        let width = latents.ncols();
+        let rows = latents.as_slice_mut().expect("the buffer's first rows are contiguous");
+        keep_largest_of_rows(rows, width, model.k);
+        wide(
+            #[inline(always)]
+            || F::saturate(rows),
+        );
     }
 
     fn backward(&self, pass: &Pass<'_, F>, at_latents: &mut ArrayViewMut2<'_, F>, _: &mut Gradient<F>) {

@@ -3,54 +3,166 @@
 //! Makhzani & Frey's k-sparse selection behind a relu. Ties go to the lower index; a NaN never stays.
 
 use super::real::Real;
+use crate::wide::wide;
+
+/// Largest entries so far that are independent of each other, so that the compiler can keep them in one register.
+const LANES: usize = 16;
+
+/// Rows that are searched side by side, so that the processor need not wait for the count of one.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Zeroes all but the `k` largest positive entries of each row of `width` entries.
+pub(super) fn keep_largest_of_rows<F: Real>(rows: &mut [F], width: usize, k: usize) {
+    wide(
+        #[inline(always)]
+        || {
+            let mut groups = rows.chunks_exact_mut(SIDE_BY_SIDE * width);
+            for group in groups.by_ref() {
+                search::<F, SIDE_BY_SIDE>(group, k);
+            }
+            for row in groups.into_remainder().chunks_exact_mut(width) {
+                search::<F, 1>(row, k);
+            }
+        },
+    );
+}
 
 /// Zeroes all but the `k` largest positive entries.
-///
-/// Bisects for a value that exactly k entries exceed: counting has no branch to mispredict and the compiler makes it
-/// wide, which `select_nth_unstable` can't be. Only ties need more: the bounds then meet at the tied value.
 pub(super) fn keep_largest<F: Real>(row: &mut [F], k: usize) {
-    let zero = F::zero();
-    let mut largest = zero;
-    for a in row.iter_mut() {
-        *a = if *a > zero { *a } else { zero };
-        largest = if *a > largest { *a } else { largest };
-    }
-    let (mut low, mut high) = (zero, largest);
-    if n_above(row, low) <= k {
-        return;
-    }
-    // n_above(low) > k >= n_above(high) from here on.
-    let half = F::of(0.5);
-    loop {
-        let middle = low * half + high * half;
-        if !(middle > low && middle < high) {
-            break;
+    wide(
+        #[inline(always)]
+        || search::<F, 1>(row, k),
+    );
+}
+
+/// Where the search stands in each of `N` rows: k entries at least exceed `low`, k at most exceed `high`; where both are
+/// the same, the search has ended there.
+struct Bracket<F, const N: usize> {
+    low: [F; N],
+    high: [F; N],
+    n_low: [u32; N],
+    n_high: [u32; N],
+}
+
+/// Zeroes all but the `k` largest positive entries of `N` rows that are one after the other in `group`.
+///
+/// Looks for a value that exactly k entries exceed, by turns where a straight line through the counts at both bounds
+/// says and half-way: counting has no branch to mispredict and the compiler makes it wide, which `select_nth_unstable`
+/// can't be. Only ties need more: the bounds then meet at the tied value.
+#[inline(always)]
+fn search<F: Real, const N: usize>(group: &mut [F], k: usize) {
+    let (zero, width, k) = (F::zero(), group.len() / N, k as u32);
+    let mut at = Bracket { low: [zero; N], high: [zero; N], n_low: [k; N], n_high: [k; N] };
+    for (i, row) in group.chunks_exact_mut(width).enumerate() {
+        let largest = rectify(row);
+        let n_positive = n_above(row, zero);
+        if n_positive > k {
+            (at.high[i], at.n_low[i], at.n_high[i]) = (largest, n_positive, 0);
         }
-        match n_above(row, middle).cmp(&k) {
-            std::cmp::Ordering::Equal => {
-                for a in row.iter_mut() {
-                    *a = if *a > middle { *a } else { zero };
-                }
-                return;
-            }
-            std::cmp::Ordering::Greater => low = middle,
-            std::cmp::Ordering::Less => high = middle,
-        }
     }
-    let mut ties = k - n_above(row, high);
-    for a in row.iter_mut().filter(|a| **a <= high) {
-        let stays = *a == high && ties > 0;
-        ties -= usize::from(stays);
-        *a = if stays { *a } else { zero };
+    let (mut by_line, mut is_open) = (true, true);
+    while is_open {
+        let middle = at.probe(k, by_line);
+        let mut n = [0; N];
+        for ((n, row), middle) in n.iter_mut().zip(group.chunks_exact(width)).zip(middle) {
+            *n = n_above(row, middle);
+        }
+        is_open = at.narrow(middle, n, k);
+        by_line = !by_line;
+    }
+    for (i, row) in group.chunks_exact_mut(width).enumerate() {
+        cut(row, at.high[i], k - at.n_high[i]);
     }
 }
 
-fn n_above<F: Real>(row: &[F], limit: F) -> usize {
-    row.iter().map(|a| u32::from(*a > limit)).sum::<u32>() as usize
+impl<F: Real, const N: usize> Bracket<F, N> {
+    /// Where to count next.
+    #[inline(always)]
+    #[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from becoming wide")]
+    fn probe(&self, k: u32, by_line: bool) -> [F; N] {
+        let (half, k) = (F::of(0.5), F::of(f64::from(k)));
+        let mut middle = [F::zero(); N];
+        for i in 0..N {
+            let (low, high) = (self.low[i], self.high[i]);
+            let (n_low, n_high) = (F::of(f64::from(self.n_low[i])), F::of(f64::from(self.n_high[i])));
+            let line = low + (high - low) * ((n_low - k) / (n_low - n_high));
+            let is_inside = by_line & (line > low) & (line < high);
+            middle[i] = if is_inside { line } else { low * half + high * half };
+        }
+        middle
+    }
+
+    /// Takes in how many entries exceed `middle`; whether any search goes on.
+    #[inline(always)]
+    #[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from becoming wide")]
+    fn narrow(&mut self, middle: [F; N], n: [u32; N], k: u32) -> bool {
+        let mut is_open = [0; N];
+        for i in 0..N {
+            let is_inside = (middle[i] > self.low[i]) & (middle[i] < self.high[i]);
+            let (rises, falls) = (is_inside & (n[i] >= k), is_inside & (n[i] <= k));
+            (self.low[i], self.n_low[i]) = if rises { (middle[i], n[i]) } else { (self.low[i], self.n_low[i]) };
+            (self.high[i], self.n_high[i]) = if falls { (middle[i], n[i]) } else { (self.high[i], self.n_high[i]) };
+            is_open[i] = u32::from(is_inside & (n[i] != k));
+        }
+        is_open != [0; N]
+    }
+}
+
+/// Sets negative entries and NaN to 0 and returns the largest.
+#[inline(always)]
+fn rectify<F: Real>(row: &mut [F]) -> F {
+    let mut largest = [F::zero(); LANES];
+    let (lanes, rest) = row.as_chunks_mut::<LANES>();
+    for lanes in lanes {
+        for i in 0..LANES {
+            lanes[i] = if lanes[i] > F::zero() { lanes[i] } else { F::zero() };
+            largest[i] = if lanes[i] > largest[i] { lanes[i] } else { largest[i] };
+        }
+    }
+    for (a, largest) in rest.iter_mut().zip(&mut largest) {
+        *a = if *a > F::zero() { *a } else { F::zero() };
+        *largest = if *a > *largest { *a } else { *largest };
+    }
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            largest[i] = if largest[i] > largest[i + n] { largest[i] } else { largest[i + n] };
+        }
+    }
+    largest[0]
+}
+
+/// Zeroes what doesn't exceed `limit`, but for the first `n_ties` entries that equal it.
+#[inline(always)]
+fn cut<F: Real>(row: &mut [F], limit: F, mut n_ties: u32) {
+    if n_ties == 0 {
+        for a in row {
+            *a = if *a > limit { *a } else { F::zero() };
+        }
+        return;
+    }
+    for a in row.iter_mut().filter(|a| **a <= limit) {
+        let stays = *a == limit && n_ties > 0;
+        n_ties -= u32::from(stays);
+        *a = if stays { *a } else { F::zero() };
+    }
+}
+
+#[inline(always)]
+fn n_above<F: Real>(row: &[F], limit: F) -> u32 {
+    let mut n = 0;
+    for a in row {
+        n += u32::from(*a > limit);
+    }
+    n
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     fn topk(mut row: Vec<f32>, k: usize) -> Vec<f32> {
@@ -70,5 +182,38 @@ mod tests {
         assert_eq!(topk(vec![1.0, 2.0, 1.0, 1.0], 2), [1.0, 2.0, 0.0, 0.0]);
         assert_eq!(topk(vec![f32::NAN, 1.0, 2.0], 1), [0.0, 0.0, 2.0]);
         assert_eq!(topk(vec![f32::NAN, 1.0], 2), [0.0, 1.0]);
+    }
+
+    /// By sorting: larger first, of equals the lower index.
+    fn plain(row: &[f32], k: usize) -> Vec<f32> {
+        let mut order: Vec<usize> = (0..row.len()).filter(|i| row[*i] > 0.0).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
+        let mut kept = vec![0.0; row.len()];
+        order.iter().take(k).for_each(|i| kept[*i] = row[*i]);
+        kept
+    }
+
+    #[test]
+    fn rows_keep_what_sorting_keeps() {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        for case in 0..300 {
+            let (n, width) = (rng.random_range(1..40), rng.random_range(1..150));
+            let k = rng.random_range(1..=width);
+            let value = |rng: &mut ChaCha8Rng| match (case % 4, rng.random_range(0..20)) {
+                (_, 0) => f32::NAN,
+                (_, 1) => -0.0,
+                (1, _) => rng.random_range(-3..4) as f32,
+                (2, 2) => f32::MAX,
+                (2, 3) => f32::from_bits(rng.random_range(1..9)),
+                _ => rng.random_range(-1.0..1.0),
+            };
+            let rows: Vec<f32> = (0..n * width).map(|_| value(&mut rng)).collect();
+            let mut kept = rows.clone();
+            keep_largest_of_rows(&mut kept, width, k);
+            for (row, kept) in rows.chunks_exact(width).zip(kept.chunks_exact(width)) {
+                assert_eq!(kept, plain(row, k), "{k} of {row:?}");
+                assert_eq!(kept, topk(row.to_vec(), k), "a row alone");
+            }
+        }
     }
 }

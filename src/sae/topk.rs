@@ -6,16 +6,17 @@
 use ndarray::ArrayViewMut2;
 
 use super::autoencoder::Autoencoder;
-use super::form::{Form, Pass, Stage, by_slope, each_row};
+use super::form::{Form, Pass, Stage, by_slope};
 use super::gradient::Gradient;
 use super::real::Real;
-use super::select::keep_largest;
+use super::select::keep_largest_of_rows;
 
 pub(super) struct Topk;
 
 impl<F: Real> Form<F> for Topk {
     fn activate(&self, model: &Autoencoder<F>, latents: &mut ArrayViewMut2<'_, F>, _: Stage) {
-        each_row(latents, |row| keep_largest(row, model.k));
+        let width = latents.ncols();
+        keep_largest_of_rows(latents.as_slice_mut().expect("the buffer's first rows are contiguous"), width, model.k);
     }
 
     fn backward(&self, pass: &Pass<'_, F>, at_latents: &mut ArrayViewMut2<'_, F>, _: &mut Gradient<F>) {

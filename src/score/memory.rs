@@ -2,44 +2,49 @@
 //!
 //! The distance is Euclidean over weighted, observed, standardised inputs, and its mean over the nearest few: k-nearest
 //! neighbours (Ramaswamy, Rastogi & Shim 2000) on a window. It sees rows in a gap between modes, which a reconstruction
-//! passes. One product finds the neighbours of a batch, and their distances are then taken exactly, since a difference of
-//! large squares is not. It never learns: a new model brings a new memory.
+//! passes. Lower bounds tell which rows may be neighbours ([`Bounds`]), and only the distances to these are taken. It
+//! never learns: a new model brings a new memory.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use super::bounds::{BLOCK, Bounds, Least, Query};
+use crate::wide::{places, which, wide};
 
 /// Rows near a row that are averaged. One is noise, and a stored row would be its own.
-const NEIGHBOURS: usize = 5;
+pub(super) const NEIGHBOURS: usize = 5;
+
+/// Sums of a distance that are independent of each other, so that the compiler can keep them in one register.
+const LANES: usize = 16;
+
+/// What rounding may take from a distance that is compared with bounds.
+const ROUNDING: f32 = 1e-5;
 
 /// The rows that are remembered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
     /// Standardised rows, `[n, n_inputs]`; missing values are 0.
     rows: Array2<f32>,
-    /// −2·c·row, `[n, n_inputs]`.
-    doubled: Array2<f32>,
-    /// c·row², `[n, n_inputs]`.
-    squared: Array2<f32>,
-    /// Σ c·row², `[n]`.
-    norms: Vec<f32>,
+    bounds: Bounds,
 }
 
-/// The reused buffer of a batch.
+/// The reused buffers of a row.
 #[derive(Clone, Debug, Default)]
 pub struct Near {
-    /// Squared distances less what all of a row have in common, `[rows, n]`.
-    relative: Array2<f32>,
+    query: Query,
+    /// The weights of what is observed, `[n_inputs]`.
+    weights: Vec<f32>,
 }
+
+/// The smallest squared distances that were met, ascending; infinite beyond those.
+type Smallest = [f32; NEIGHBOURS];
 
 impl Memory {
     /// Remembers standardised `rows` `[n, n_inputs]`, at least one, under the inputs' `weights` `[n_inputs]`.
     pub fn new(rows: Array2<f32>, weights: &[f32]) -> Self {
         assert!(!rows.is_empty(), "a memory has at least one row");
-        let weights = ArrayView1::from(weights);
-        let doubled = &rows * &weights * -2.0;
-        let squared = &rows * &rows * weights;
-        let norms = squared.sum_axis(Axis(1)).to_vec();
-        Self { rows, doubled, squared, norms }
+        let rows = if rows.is_standard_layout() { rows } else { rows.as_standard_layout().into_owned() };
+        let bounds = Bounds::new(rows.view(), weights);
+        Self { rows, bounds }
     }
 
     /// The remembered rows, `[n, n_inputs]`.
@@ -57,22 +62,28 @@ impl Memory {
         near: &mut Near,
         out: &mut Vec<f64>,
     ) {
-        let (n_rows, n) = (x.nrows(), self.rows.nrows());
-        if near.relative.nrows() < n_rows || near.relative.ncols() != n {
-            near.relative = Array2::zeros((n_rows, n));
-        }
-        let mut relative = near.relative.slice_mut(s![..n_rows, ..]);
-        if mask.iter().all(|m| *m > 0.0) {
-            relative.assign(&ArrayView1::from(&self.norms).broadcast((n_rows, n)).expect("norms are [n]"));
-        } else {
-            general_mat_mul(1.0, &mask, &self.squared.t(), 0.0, &mut relative);
-        }
-        general_mat_mul(1.0, &x, &self.doubled.t(), 1.0, &mut relative);
-        for ((relative, x), mask) in relative.rows().into_iter().zip(x.rows()).zip(mask.rows()) {
-            let (nearest, n_near) = smallest(relative.to_slice().expect("the buffer is in standard layout"));
-            let mean = nearest[..n_near].iter().map(|&i| self.distance(i, x, mask, weights)).sum::<f64>();
-            out.push(mean / n_near as f64);
-        }
+        let contiguous = "buffers of a batch are in standard layout";
+        let (x, mask) = (x.to_slice().expect(contiguous), mask.to_slice().expect(contiguous));
+        let rows = self.rows.as_slice().expect("it was made so");
+        let (width, n_near) = (weights.len(), NEIGHBOURS.min(self.rows.nrows()));
+        let total: f32 = weights.iter().sum();
+        wide(
+            #[inline(always)]
+            || {
+                for (x, mask) in x.chunks_exact(width).zip(mask.chunks_exact(width)) {
+                    near.weights.resize(width, 0.0);
+                    for ((out, c), m) in near.weights.iter_mut().zip(weights).zip(mask) {
+                        *out = c * m;
+                    }
+                    let least = self.bounds.of(x, mask, &mut near.query);
+                    let observed = if near.query.missing.is_empty() { total } else { near.weights.iter().sum() };
+                    let unseen = f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE);
+                    let squares = nearest(rows, x, near, &least);
+                    let distances = squares[..n_near].iter().map(|square| (f64::from(*square) * unseen).sqrt());
+                    out.push(distances.sum::<f64>() / n_near as f64);
+                }
+            },
+        );
     }
 
     /// Adds to `parts` `[n_inputs]` the share of each input in the squared distance of one row to its nearest, times
@@ -104,6 +115,104 @@ impl Memory {
     }
 }
 
+/// The squared distances of `x` to the nearest of `rows`, given their bounds.
+///
+/// The rows of five low bounds give a distance within which five are. Every other row whose bound is no more is looked at,
+/// and the distance shrinks on the way.
+#[inline(always)]
+fn nearest(rows: &[f32], x: &[f32], near: &mut Near, least: &Least) -> Smallest {
+    let Near { query, weights } = near;
+    let row = |i: usize| &rows[i * x.len()..(i + 1) * x.len()];
+    let mut held = [f32::INFINITY; NEIGHBOURS];
+    let (pivots, n_pivots) = pivots(least);
+    for &i in &pivots[..n_pivots] {
+        query.relative[i / BLOCK][i % BLOCK] = f32::INFINITY;
+        keep(&mut held, squared_distance(x, row(i), weights));
+    }
+    let limit_of = |held: &Smallest| held[NEIGHBOURS - 1] * (1.0 + ROUNDING) - query.common;
+    let mut limit = limit_of(&held);
+    for (block, relative) in query.relative.iter().enumerate() {
+        let (at_start, mut n_within) = (limit, 0);
+        for bound in relative {
+            n_within += u32::from(*bound < at_start);
+        }
+        if n_within == 0 {
+            continue;
+        }
+        for lane in places(which(relative, |bound| bound < at_start)) {
+            if relative[lane] < limit {
+                keep(&mut held, squared_distance(x, row(block * BLOCK + lane), weights));
+                limit = limit_of(&held);
+            }
+        }
+    }
+    held
+}
+
+/// Up to five rows of low bounds, each the least of those that share a lane.
+#[inline(always)]
+fn pivots(least: &Least) -> ([usize; NEIGHBOURS], usize) {
+    let (mut bound, mut place) = ([f32::INFINITY; LANES], [0; LANES]);
+    for part in [0, LANES, 2 * LANES, 3 * LANES] {
+        for lane in 0..LANES {
+            let (other, at) =
+                (least.bound[part + lane], least.block[part + lane] * BLOCK as u32 + (part + lane) as u32);
+            let is_less = other < bound[lane];
+            bound[lane] = if is_less { other } else { bound[lane] };
+            place[lane] = if is_less { at } else { place[lane] };
+        }
+    }
+    let mut rank = [0_u32; LANES];
+    for other in bound {
+        for lane in 0..LANES {
+            rank[lane] += u32::from(other < bound[lane]);
+        }
+    }
+    let mut found = ([0; NEIGHBOURS], 0);
+    for lane in 0..LANES {
+        if rank[lane] < NEIGHBOURS as u32 && bound[lane] < f32::INFINITY && found.1 < NEIGHBOURS {
+            found.0[found.1] = place[lane] as usize;
+            found.1 += 1;
+        }
+    }
+    found
+}
+
+/// Puts `square` where it belongs among the smallest.
+#[inline(always)]
+fn keep(held: &mut Smallest, square: f32) {
+    let mut value = square;
+    for kept in held {
+        let (less, more) = if value < *kept { (value, *kept) } else { (*kept, value) };
+        (*kept, value) = (less, more);
+    }
+}
+
+/// Σ c·(x − y)².
+#[inline(always)]
+fn squared_distance(x: &[f32], y: &[f32], weights: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let ((x_lanes, x_rest), (y_lanes, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let (c_lanes, c_rest) = weights.as_chunks::<LANES>();
+    for ((x, y), c) in x_lanes.iter().zip(y_lanes).zip(c_lanes) {
+        for lane in 0..LANES {
+            let difference = x[lane] - y[lane];
+            sums[lane] += c[lane] * difference * difference;
+        }
+    }
+    for (((sum, x), y), c) in sums.iter_mut().zip(x_rest).zip(y_rest).zip(c_rest) {
+        *sum += c * (x - y) * (x - y);
+    }
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for lane in 0..n {
+            sums[lane] += sums[lane + n];
+        }
+    }
+    sums[0]
+}
+
 /// The places of the smallest few of `values`, and how many there are; ties go to the lower place.
 fn smallest(values: &[f32]) -> ([usize; NEIGHBOURS], usize) {
     let mut places = [0; NEIGHBOURS];
@@ -126,6 +235,9 @@ fn smallest(values: &[f32]) -> ([usize; NEIGHBOURS], usize) {
 #[cfg(test)]
 mod tests {
     use ndarray::array;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::StandardNormal;
 
     use super::*;
 
@@ -153,6 +265,48 @@ mod tests {
         let seen: f64 = (11..16).map(f64::from).sum::<f64>() / 5.0;
         assert!((found[1] - seen).abs() < 1e-4, "{found:?}");
         assert!((found[0] - seen * 5.0_f64.sqrt()).abs() < 1e-4, "one of five parts of the weight is seen: {found:?}");
+    }
+
+    /// Mean distance to the nearest by looking at all of them, in f64.
+    fn plain(rows: &Array2<f32>, weights: &[f32], x: ArrayView1<'_, f32>, mask: ArrayView1<'_, f32>) -> f64 {
+        let wide = |value: &f32| f64::from(*value);
+        let weighted =
+            |i: usize, j: usize| wide(&weights[j]) * wide(&mask[j]) * (wide(&x[j]) - wide(&rows[[i, j]])).powi(2);
+        let square = |i: usize| (0..x.len()).map(|j| weighted(i, j)).sum::<f64>();
+        let mut squares: Vec<f64> = (0..rows.nrows()).map(square).collect();
+        squares.sort_by(f64::total_cmp);
+        let n_near = NEIGHBOURS.min(rows.nrows());
+        let observed: f64 = weights.iter().zip(mask).map(|(c, m)| wide(c) * wide(m)).sum();
+        let unseen = weights.iter().map(wide).sum::<f64>() / observed.max(f64::MIN_POSITIVE);
+        squares[..n_near].iter().map(|square| (square * unseen).sqrt()).sum::<f64>() / n_near as f64
+    }
+
+    #[test]
+    fn the_bounds_leave_out_no_neighbour() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for (n, n_inputs, noise) in
+            [(1, 3, 0.1), (4, 1, 0.1), (16, 9, 1.0), (70, 32, 0.0), (512, 32, 0.1), (300, 40, 9.0)]
+        {
+            let mut normal = |shape| Array2::<f32>::from_shape_simple_fn(shape, || rng.sample(StandardNormal));
+            let causes = normal((2, n_inputs));
+            let mut rows = |n: usize| normal((n, 2)).dot(&causes) + normal((n, n_inputs)) * noise;
+            let (mut rows, mut x) = (rows(n), rows(60));
+            x.row_mut(0).assign(&rows.row(0));
+            x.row_mut(1).fill(50.0);
+            rows.row_mut(n - 1).fill(-50.0);
+            let weights: Vec<f32> = (0..n_inputs).map(|j| 1.0 / (1 + j % 3) as f32).collect();
+            let mut mask = Array2::ones(x.dim());
+            for i in 30..60 {
+                mask[[i, i % n_inputs]] = 0.0;
+                x[[i, i % n_inputs]] = 0.0;
+            }
+            let (memory, mut near, mut out) = (Memory::new(rows.clone(), &weights), Near::default(), Vec::new());
+            memory.distances(x.view(), mask.view(), &weights, &mut near, &mut out);
+            for (i, found) in out.iter().enumerate() {
+                let expected = plain(&rows, &weights, x.row(i), mask.row(i));
+                assert!((found - expected).abs() <= 2e-6 * (1.0 + expected), "{n}×{n_inputs}, {i}: {found} {expected}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! MODEL 2.11: the score is the weighted mean squared standardised residual over observed inputs. Works on plain slices and
 //! views; it knows neither weights nor raw values, and never allocates for a score.
 
+mod bounds;
 mod cards;
 mod compression;
 mod ecod;
@@ -24,6 +25,8 @@ pub use fidelity::{Fidelity, Seen};
 pub use matching::match_rows;
 pub use members::{MemberScores, Members, MembersConfig, Unit, Units};
 
+use crate::wide::wide;
+
 /// Least observed share of a row that can be scored.
 pub const OBSERVED_MIN: f64 = 0.5;
 
@@ -39,15 +42,20 @@ pub fn mean_squared_residuals(
     raw: &mut Vec<f64>,
 ) {
     let contiguous = "buffers of a batch are in standard layout";
+    let [x, recons, mask] = [x, recons, mask].map(|view| view.to_slice().expect(contiguous));
     raw.clear();
-    let least = least_observed(weights);
-    for ((x, recons), mask) in x.rows().into_iter().zip(recons.rows()).zip(mask.rows()) {
-        let row = (x.to_slice(), recons.to_slice(), mask.to_slice());
-        let (sum, observed) =
-            squared_residual(row.0.expect(contiguous), row.1.expect(contiguous), row.2.expect(contiguous), weights);
-        let enough = observed > 0.0 && f64::from(observed) >= least;
-        raw.push(if enough { f64::from(sum) / f64::from(observed) } else { f64::NAN });
-    }
+    let (width, least) = (weights.len(), least_observed(weights));
+    let rows = x.chunks_exact(width).zip(recons.chunks_exact(width)).zip(mask.chunks_exact(width));
+    wide(
+        #[inline(always)]
+        || {
+            for ((x, recons), mask) in rows {
+                let (sum, observed) = squared_residual(x, recons, mask, weights);
+                let enough = observed > 0.0 && f64::from(observed) >= least;
+                raw.push(if enough { f64::from(sum) / f64::from(observed) } else { f64::NAN });
+            }
+        },
+    );
 }
 
 /// Least observed weight of a row that can be scored; a row that has half but for rounding has half.
@@ -66,6 +74,7 @@ fn add_shares(of: &[f64], scale: f64, parts: &mut [f64]) {
 
 /// Weighted sum of the squared observed residuals, and observed weight, in eight independent sums that the compiler can
 /// keep in one register.
+#[inline(always)]
 fn squared_residual(x: &[f32], recons: &[f32], mask: &[f32], weights: &[f32]) -> (f32, f32) {
     const LANES: usize = 8;
     let (mut sums, mut observed) = ([0.0_f32; LANES], [0.0_f32; LANES]);
@@ -82,7 +91,12 @@ fn squared_residual(x: &[f32], recons: &[f32], mask: &[f32], weights: &[f32]) ->
         sums[0] += residual * residual * weights[j];
         observed[0] += mask[j] * weights[j];
     }
-    (sums.iter().sum(), observed.iter().sum())
+    let (mut sum, mut total) = (0.0, 0.0);
+    for lane in 0..LANES {
+        sum += sums[lane];
+        total += observed[lane];
+    }
+    (sum, total)
 }
 
 #[cfg(test)]

@@ -6,51 +6,110 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
+/// Values of a bin that are compared without a look at how many there are; bins with more are searched by halves.
+const COMPARED: usize = 4;
+
+/// Bins for each value of an input, and most of them: in twice as many bins as values hardly one holds more than four.
+const BINS_PER_VALUE: usize = 2;
+const BINS_MAX: usize = 4096;
+
+/// Rows whose sums are built up together, input by input, so that one input's table stays near.
+const BLOCK: usize = 256;
+
 /// The values of the remembered rows, input by input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tails {
-    /// Ascending values of each input, `[n_inputs][n]`, one after the other.
-    sorted: Vec<f32>,
-    /// −ln((k + ½)/(n + 1)) for k rows at least as far out, `[n + 1]`, none below 0.
-    surprise: Vec<f32>,
+    columns: Vec<Column>,
+}
+
+/// The distribution of one input.
+#[derive(Clone, Debug, PartialEq)]
+struct Column {
+    /// The different values, ascending, and infinities behind them for what is compared beyond the last.
+    values: Vec<f32>,
+    /// Where the bins begin, and how many there are in a unit.
+    low: f32,
+    bins_per_unit: f32,
+    /// How many values are in the bins before each, `[n_bins + 1]`.
+    before: Vec<u32>,
+    /// The surprise between the value before and each value, and at the value, `[n_values + 1]`.
+    surprise: Vec<[f32; 2]>,
+}
+
+impl Column {
+    /// Takes the distribution of values `[n]`; `surprise` `[n + 1]` is that of a value by the rows at least as far out.
+    fn new(mut all: Vec<f32>, surprise: &[f32]) -> Self {
+        all.sort_by(f32::total_cmp);
+        let mut values = all.clone();
+        values.dedup();
+        let n_values = values.len();
+        let below =
+            |place: usize| if place < n_values { all.partition_point(|v| *v < values[place]) } else { all.len() };
+        let of = |at_most: usize, below: usize| surprise[at_most.min(all.len() - below)];
+        let at = |place: usize| [of(below(place), below(place)), of(below((place + 1).min(n_values)), below(place))];
+        let surprise = (0..=n_values).map(at).collect();
+
+        // A few values at each end are left out, that one far value doesn't widen all bins.
+        let n_out = n_values / 256;
+        let (low, high) = (values[n_out], values[n_values - 1 - n_out]);
+        let n_bins = (BINS_PER_VALUE * n_values).min(BINS_MAX);
+        let bins_per_unit = Some(n_bins as f32 / (high - low)).filter(|scale| scale.is_finite()).unwrap_or_default();
+        let mut column = Self { values, low, bins_per_unit, before: vec![0; n_bins + 1], surprise };
+        for place in 0..n_values {
+            let bin = column.bin(column.values[place]);
+            column.before[bin + 1] += 1;
+        }
+        (0..n_bins).for_each(|bin| column.before[bin + 1] += column.before[bin]);
+        column.values.extend([f32::INFINITY; COMPARED + 1]);
+        column
+    }
+
+    /// Rises with the value, so that only values of the same bin need to be compared. Beyond the ends: the first or last.
+    fn bin(&self, value: f32) -> usize {
+        (((value - self.low) * self.bins_per_unit) as usize).min(self.before.len() - 2)
+    }
+
+    /// Surprise at a value.
+    fn of(&self, value: f32) -> f32 {
+        let bin = self.bin(value);
+        let (from, to) = (self.before[bin] as usize, self.before[bin + 1] as usize);
+        let place = if to - from <= COMPARED {
+            from + self.values[from..from + COMPARED].iter().map(|v| usize::from(*v < value)).sum::<usize>()
+        } else {
+            from + self.values[from..to].partition_point(|v| *v < value)
+        };
+        self.surprise[place][usize::from(self.values[place] == value)]
+    }
 }
 
 impl Tails {
-    /// Takes the distribution of standardised `rows` `[n, n_inputs]`.
+    /// Takes the distribution of standardised `rows` `[n, n_inputs]`, at least one.
     pub fn new(rows: ArrayView2<'_, f32>) -> Self {
         let n = rows.nrows();
-        let mut sorted = Vec::with_capacity(rows.len());
-        for column in rows.columns() {
-            let from = sorted.len();
-            sorted.extend(column);
-            sorted[from..].sort_by(f32::total_cmp);
-        }
-        let surprise = (0..=n).map(|k| (-((k as f32 + 0.5) / (n as f32 + 1.0)).ln()).max(0.0)).collect();
-        Self { sorted, surprise }
-    }
-
-    /// Surprise at one value of input `j`.
-    fn of(&self, j: usize, value: f32) -> f32 {
-        let n = self.surprise.len() - 1;
-        let column = &self.sorted[j * n..(j + 1) * n];
-        let at_most = column.partition_point(|v| *v <= value);
-        let below = column.partition_point(|v| *v < value);
-        self.surprise[at_most.min(n - below)]
+        // −ln((k + ½)/(n + 1)) for k rows at least as far out, none below 0.
+        let surprise: Vec<f32> = (0..=n).map(|k| (-((k as f32 + 0.5) / (n as f32 + 1.0)).ln()).max(0.0)).collect();
+        Self { columns: rows.columns().into_iter().map(|column| Column::new(column.to_vec(), &surprise)).collect() }
     }
 
     /// Appends the weighted sum of surprises of each row; `x` and `mask` (1 observed) are `[rows, n_inputs]`, `weights`
     /// `[n_inputs]`. What is missing is taken to be as surprising as the rest.
     pub fn surprises(&self, x: ArrayView2<'_, f32>, mask: ArrayView2<'_, f32>, weights: &[f32], out: &mut Vec<f64>) {
-        for (x, mask) in x.rows().into_iter().zip(mask.rows()) {
-            let (mut sum, mut observed, mut total) = (0.0, 0.0, 0.0);
-            for (j, ((x, m), c)) in x.iter().zip(mask).zip(weights).enumerate() {
-                total += c;
-                if *m > 0.0 {
-                    sum += c * self.of(j, *x);
-                    observed += c;
+        let contiguous = "buffers of a batch are in standard layout";
+        let (x, mask) = (x.to_slice().expect(contiguous), mask.to_slice().expect(contiguous));
+        let width = weights.len();
+        let total: f32 = weights.iter().sum();
+        for (x, mask) in x.chunks(BLOCK * width).zip(mask.chunks(BLOCK * width)) {
+            let (mut sums, mut observed) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
+            for (j, (column, c)) in self.columns.iter().zip(weights).enumerate() {
+                let values = x[j..].iter().step_by(width).zip(mask[j..].iter().step_by(width));
+                for ((sum, observed), (value, m)) in sums.iter_mut().zip(&mut observed).zip(values) {
+                    *sum += c * column.of(*value) * m;
+                    *observed += c * m;
                 }
             }
-            out.push(f64::from(sum) * f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE));
+            out.extend(sums.iter().zip(observed).take(x.len() / width).map(|(sum, observed)| {
+                f64::from(*sum) * f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE)
+            }));
         }
     }
 
@@ -63,7 +122,7 @@ impl Tails {
         scale: f64,
         parts: &mut [f64],
     ) {
-        let of: Vec<f64> = (0..x.len()).map(|j| f64::from(weights[j] * mask[j] * self.of(j, x[j]))).collect();
+        let of: Vec<f64> = (0..x.len()).map(|j| f64::from(weights[j] * mask[j] * self.columns[j].of(x[j]))).collect();
         super::add_shares(&of, scale, parts);
     }
 }
@@ -71,17 +130,49 @@ impl Tails {
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, array};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::StandardNormal;
 
     use super::*;
 
     #[test]
     fn surprise_is_the_smaller_tail() {
         let tails = Tails::new(Array2::from_shape_fn((9, 1), |(i, _)| i as f32).view());
-        let at = |value: f32| f64::from(tails.of(0, value));
+        let at = |value: f32| f64::from(tails.columns[0].of(value));
         assert!((at(-5.0) - 20_f64.ln()).abs() < 1e-6, "beyond every row: ½ of 10");
         assert!((at(8.0) - (10.0 / 1.5_f64).ln()).abs() < 1e-6, "one row is at least as far out");
         assert!((at(4.0) - (10.0 / 5.5_f64).ln()).abs() < 1e-6, "the middle");
         assert_eq!(at(-5.0), at(500.0));
+    }
+
+    /// By two binary searches.
+    fn plain(all: &[f32], surprise: &[f32], value: f32) -> f32 {
+        let (at_most, below) = (all.partition_point(|v| *v <= value), all.partition_point(|v| *v < value));
+        surprise[at_most.min(all.len() - below)]
+    }
+
+    #[test]
+    fn the_table_says_what_a_search_says() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut normal = |n: usize, scale: f32| -> Vec<f32> {
+            (0..n).map(|_| scale * rng.sample::<f32, _>(StandardNormal)).collect()
+        };
+        let mut far = normal(300, 1e-3);
+        far.extend([-50.0, 50.0, 0.0, -0.0]);
+        let ties: Vec<f32> = normal(512, 1.0).into_iter().map(|v| (v * 4.0).round() / 4.0).collect();
+        let queries = normal(500, 2.0);
+        for all in [normal(512, 1.0), normal(5000, 1.0), normal(16, 1.0), vec![7.0; 40], vec![3.0], far, ties] {
+            let n = all.len() as f32;
+            let surprise: Vec<f32> = (0..=all.len()).map(|k| (-((k as f32 + 0.5) / (n + 1.0)).ln()).max(0.0)).collect();
+            let column = Column::new(all.clone(), &surprise);
+            let mut sorted = all.clone();
+            sorted.sort_by(f32::total_cmp);
+            let beside = all.iter().flat_map(|v| [*v, v.next_up(), v.next_down()]);
+            for value in queries.iter().copied().chain(beside).chain([0.0, -0.0, 50.0, -50.0, 1e9, -1e9, f32::NAN]) {
+                assert_eq!(column.of(value), plain(&sorted, &surprise, value), "{value} among {}", all.len());
+            }
+        }
     }
 
     #[test]
@@ -90,7 +181,7 @@ mod tests {
         let mut out = Vec::new();
         let mask = array![[1.0, 1.0], [0.0, 1.0]];
         tails.surprises(array![[9.0, 7.0], [9.0, 7.0]].view(), mask.view(), &[1.0, 1.0], &mut out);
-        assert!((out[0] - 8_f64.ln() - f64::from(tails.of(1, 7.0))).abs() < 1e-6);
+        assert!((out[0] - 8_f64.ln() - f64::from(tails.columns[1].of(7.0))).abs() < 1e-6);
         assert!(out[1] < 0.5, "{out:?}");
     }
 }

@@ -135,7 +135,7 @@ pub enum SinkError {
     Failed(String),
 }
 
-/// The countdown of one batch's deliveries. Cheap to clone; the last clone to go is the delivery callback's.
+/// The countdown of the deliveries of one batch, or of a few small ones. Cheap to clone; the last clone to go is the delivery callback's.
 #[derive(Clone, Debug, Default)]
 pub struct Receipt(Arc<Countdown>);
 
@@ -166,6 +166,23 @@ impl Receipt {
     /// Whether every message has been acknowledged or has failed.
     pub fn is_complete(&self) -> bool {
         self.0.n_outstanding.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether nothing is outstanding and nothing has failed.
+    pub fn is_settled(&self) -> bool {
+        self.is_complete() && self.failure().is_none()
+    }
+
+    /// Whether the two count the same messages.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Begins anew, in the same place where nobody else counts on it.
+    pub fn renew(&mut self) {
+        if Arc::get_mut(&mut self.0).is_none() || !self.is_settled() {
+            *self = Self::default();
+        }
     }
 
     /// Why a message was not delivered, if one was not.

@@ -177,7 +177,7 @@ fn list_of(topic: &str, positions: &[Position]) -> TopicPartitionList {
     for position in positions {
         let mut element = list.add_partition(topic, position.next.partition);
         element.set_offset(Offset::Offset(position.next.offset)).expect("an offset of a record is a valid offset");
-        element.set_metadata(&*position.metadata);
+        element.set_metadata(&position.metadata);
     }
     list
 }
@@ -327,7 +327,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
         pinned.push(Pinned { next: NextOffset { partition, offset }, low, high });
     }
     if !pinned.is_empty() {
-        let position = |pin: &Pinned| Position { next: pin.next, metadata: "".into() };
+        let position = |pin: &Pinned| Position { next: pin.next, metadata: String::new() };
         let next: Vec<Position> = pinned.iter().map(position).collect();
         consumer
             .commit(&list_of(topic, &next), CommitMode::Sync)

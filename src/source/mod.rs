@@ -6,7 +6,6 @@
 mod kafka;
 mod memory;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -128,7 +127,7 @@ pub struct Position {
     /// Where reading goes on.
     pub next: NextOffset,
     /// At most 4096 bytes, the broker's default limit.
-    pub metadata: Arc<str>,
+    pub metadata: String,
 }
 
 /// Told when partitions come and go, on the thread that polls.

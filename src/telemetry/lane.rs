@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use prometheus::local::LocalHistogram;
 use prometheus::{IntCounter, IntGauge};
 
-use super::Metrics;
+use super::tally::Counted;
+use super::{Metrics, P_VALUES, RATIO};
 use crate::alert::Withheld;
 use crate::decode::Reject;
 use crate::sink::{self, Channel};
@@ -55,8 +55,8 @@ pub struct LaneMetrics {
     anomalies: [IntCounter; Severity::ALL.len()],
     withheld: [IntCounter; Withheld::ALL.len()],
     inflight: IntGauge,
-    ratios: LocalHistogram,
-    p_values: LocalHistogram,
+    ratios: Counted<{ RATIO.len() }>,
+    p_values: Counted<{ P_VALUES.len() }>,
     produced: [Option<IntCounter>; Channel::ALL.len()],
     n_produced: [Cell<u64>; Channel::ALL.len()],
     n_assigned: i64,
@@ -89,8 +89,8 @@ impl LaneMetrics {
 
     /// Counts one record's score over its threshold, and its p-value; handed over with the batch.
     pub fn judged(&self, ratio: f64, p_value: f64) {
-        self.ratios.observe(ratio);
-        self.p_values.observe(p_value);
+        self.ratios.count(ratio);
+        self.p_values.count(p_value);
     }
 
     /// Counts a message handed to the producer; handed over with the batch.
@@ -134,23 +134,28 @@ impl LaneMetrics {
     /// Hands the counts of one batch over.
     pub fn add(&self, counts: &BatchCounts) {
         let all = &self.all;
-        all.records_consumed_total.inc_by(counts.n_consumed);
-        all.records_rewound_total.inc_by(counts.n_rewound);
-        all.consumed_bytes_total.inc_by(counts.n_bytes);
-        all.fields_unknown_total.inc_by(counts.n_unknown);
-        all.records_scored_total.inc_by(counts.n_scored);
-        all.values_missing_total.inc_by(counts.n_missing);
-        all.values_clipped_total.inc_by(counts.n_clipped);
-        self.skipped[0].inc_by(counts.n_tombstones);
-        self.skipped[1].inc_by(counts.n_insufficient);
-        self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| counter.inc_by(n));
-        self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| counter.inc_by(n));
-        self.withheld.iter().zip(counts.n_withheld).for_each(|(counter, n)| counter.inc_by(n));
+        let add = |counter: &IntCounter, n: u64| {
+            if n > 0 {
+                counter.inc_by(n);
+            }
+        };
+        add(&all.records_consumed_total, counts.n_consumed);
+        add(&all.records_rewound_total, counts.n_rewound);
+        add(&all.consumed_bytes_total, counts.n_bytes);
+        add(&all.fields_unknown_total, counts.n_unknown);
+        add(&all.records_scored_total, counts.n_scored);
+        add(&all.values_missing_total, counts.n_missing);
+        add(&all.values_clipped_total, counts.n_clipped);
+        add(&self.skipped[0], counts.n_tombstones);
+        add(&self.skipped[1], counts.n_insufficient);
+        self.rejected.iter().zip(counts.n_rejected).for_each(|(counter, n)| add(counter, n));
+        self.anomalies.iter().zip(counts.n_anomalies).for_each(|(counter, n)| add(counter, n));
+        self.withheld.iter().zip(counts.n_withheld).for_each(|(counter, n)| add(counter, n));
         for (counter, n) in self.produced.iter().zip(&self.n_produced) {
-            counter.iter().for_each(|counter| counter.inc_by(n.replace(0)));
+            counter.iter().for_each(|counter| add(counter, n.replace(0)));
         }
-        self.ratios.flush();
-        self.p_values.flush();
+        self.ratios.hand_over();
+        self.p_values.hand_over();
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod health;
 mod lane;
+mod tally;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 pub use lane::{BatchCounts, LaneMetrics};
+pub use tally::Tally;
 
 use health::Health;
 
@@ -81,7 +83,7 @@ impl Declared {
     pub fn kind(&self) -> &'static str {
         match self.collector {
             "IntCounter" | "IntCounterVec" => "counter",
-            "Histogram" | "HistogramVec" => "histogram",
+            "Histogram" | "HistogramVec" | "Tally" => "histogram",
             _ => "gauge",
         }
     }
@@ -153,10 +155,11 @@ metrics! {
     batch_records: Histogram("batch_records", "Records of a batch", [], ROWS);
     score_duration_seconds: Histogram("score_duration_seconds", "Time to score a batch", [], SCORING);
     end_to_end_latency_seconds: Histogram("end_to_end_latency_seconds", "From a record's timestamp to the settling of its batch", [], LATENCY);
-    score_ratio: Histogram("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
-    p_value: Histogram("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
+    score_ratio: Tally("score_ratio", "Score over threshold; above 1 is anomalous", [], RATIO);
+    p_value: Tally("p_value", "p-values of scored records; of well calibrated ones a share t is at most t", [], P_VALUES);
     calibration_error_ratio: Gauge("calibration_error_ratio", "How far the share of p-values up to 0.01 is from 0.01, over 0.01");
     threshold: Gauge("threshold", "Raw score at which a record is anomalous");
+    target_alert_rate: Gauge("target_alert_rate", "Share of records that may alert while all is well; NaN before the first model");
     anomalies_total: IntCounterVec("anomalies_total", "Anomalies published", ["severity"]);
     incidents_open: IntGauge("incidents_open", "Incidents that are open in the partitions of this instance");
     alerts_suppressed_total: IntCounterVec("alerts_suppressed_total", "Anomalies that were not published", ["reason"]);
@@ -169,12 +172,12 @@ metrics! {
     training_duration_seconds: Histogram("training_duration_seconds", "Time of a training round, reading of the history included", [], TRAINING);
     training_rows: IntGauge("training_rows", "Rows that the last round trained on");
     promotions_total: IntCounterVec("promotions_total", "Models that were to score by what became of it", ["result"]);
-    canary_recall_ratio: Gauge("canary_recall_ratio", "Share of planted and confirmed anomalies that the model that scores finds at the target");
+    canary_recall_ratio: Gauge("canary_recall_ratio", "Share of planted and confirmed anomalies that the model that scores finds at the target; NaN before it is measured");
     model_swap_seconds: Gauge("model_swap_seconds", "How long the last change of model held up a lane");
     promotions_stopped: IntGauge("promotions_stopped", "1 when nothing is promoted until a person steps in");
-    explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs");
+    explained_variance_ratio: Gauge("explained_variance_ratio", "Share of the held-out variance that the model reconstructs; NaN before a training");
     latents_active_mean: Gauge("latents_active_mean", "Mean number of active latents of a record in the last batch");
-    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates");
+    latents_dead_ratio: Gauge("latents_dead_ratio", "Share of the latents that no held-out row activates; NaN before a training");
     feedback_total: IntCounterVec("feedback_total", "Opinions on anomalies by what became of them", ["result"]);
     drift_statistic: Gauge("drift_statistic", "Largest sign of drift that is confirmed by a second, over its limit; from 1 on the stream has drifted");
     drifts_total: IntCounter("drifts_total", "Times that the stream was found to have drifted");
@@ -195,7 +198,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes the children whose labels are known, so that a rate sees their first count.
+    /// Makes the children whose labels are known, so that a rate sees their first count, and marks what is unknown.
     fn with_results(self) -> Self {
         for result in ["done", "failed"] {
             self.trainings_total.with_label_values(&[result]);
@@ -209,6 +212,11 @@ impl Metrics {
         }
         for result in PROMOTION_RESULTS {
             self.promotions_total.with_label_values(&[result]);
+        }
+        // Nobody has measured these yet, and a 0 would say the worst of a model.
+        let unknown = [&self.target_alert_rate, &self.canary_recall_ratio, &self.explained_variance_ratio];
+        for gauge in unknown.into_iter().chain([&self.latents_dead_ratio]) {
+            gauge.set(f64::NAN);
         }
         self
     }
@@ -230,11 +238,10 @@ impl Metrics {
     /// |share of p-values up to the level / level − 1| over the life of the process; 0 while nobody can tell.
     fn calibration_error(&self) -> f64 {
         const RECORDS_MIN: u64 = 1000;
-        let families = prometheus::core::Collector::collect(&self.p_value);
-        let Some(metric) = families.first().and_then(|family| family.get_metric().first()) else { return 0.0 };
-        let histogram = metric.get_histogram();
-        let level = histogram.get_bucket().iter().find(|bucket| bucket.upper_bound() == CALIBRATION_LEVEL);
-        let (n, n_low) = (histogram.get_sample_count(), level.map_or(0, |bucket| bucket.cumulative_count()));
+        let level = P_VALUES.iter().position(|bound| *bound == CALIBRATION_LEVEL).expect("the level is a bound");
+        let mut counts = self.p_value.cumulative().skip(level);
+        let n_low = counts.next().unwrap_or(0);
+        let n = counts.last().unwrap_or(0);
         if n < RECORDS_MIN { 0.0 } else { (n_low as f64 / n as f64 / CALIBRATION_LEVEL - 1.0).abs() }
     }
 
@@ -298,6 +305,12 @@ impl Declare for Histogram {
     fn declare(name: &str, help: &str, args: Args) -> Self {
         let opts = HistogramOpts { common_opts: opts(name, help), buckets: args.buckets.to_vec() };
         Histogram::with_opts(opts).expect("the name is valid")
+    }
+}
+
+impl Declare for Tally {
+    fn declare(name: &str, help: &str, args: Args) -> Self {
+        Tally::new(opts(name, help), args.buckets).expect("the name is valid")
     }
 }
 

@@ -14,7 +14,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Every module at the top, and its layer: it may use what is below.
 const LAYERS: [&[&str]; 6] = [
-    &["record", "batch", "shutdown", "blas"],
+    &["record", "batch", "shutdown", "blas", "wide"],
     &["decode", "preprocess", "sae", "score", "threshold"],
     &["model", "train", "alert"],
     &["source", "sink", "history", "journal", "registry", "schema_registry", "kafka"],

@@ -26,6 +26,7 @@ mod metrics;
 mod prometheus;
 mod python;
 mod setup;
+mod watching;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -43,6 +44,7 @@ pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
 pub use python::python;
 pub use setup::Topics;
+pub use watching::{DASHBOARDS, RULES, alerts, dashboards, metrics_of, panels, rules, shipped, shipped_text, targets};
 
 /// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.
 #[track_caller]

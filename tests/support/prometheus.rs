@@ -50,7 +50,7 @@ impl Prometheus {
         ];
         let guard = Guard::spawn(&dir, "prometheus", args.iter().map(String::as_str));
         let prometheus = Self { url: format!("http://{address}"), guard };
-        let ready = holds_within(START_MAX, || prometheus.get("/-/ready", None).is_some());
+        let ready = holds_within(START_MAX, || prometheus.get("/-/ready", &[]).is_some());
         assert!(ready, "Prometheus didn't start: {}", prometheus.guard.last_words());
         Some(prometheus)
     }
@@ -58,9 +58,7 @@ impl Prometheus {
     /// The values of an instant query, one for each series; panics when the expression is refused.
     #[track_caller]
     pub fn query(&self, expression: &str) -> Vec<f64> {
-        let answer = self.get("/api/v1/query", Some(expression));
-        let answer: Value = serde_json::from_str(&answer.expect("Prometheus answers")).expect("it answers in JSON");
-        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        let answer = self.ask("/api/v1/query", &[("query", expression)]);
         let series = match &answer["data"]["result"] {
             // A scalar is a pair of time and value, a vector a list of series that hold such a pair.
             Value::Array(pair) if answer["data"]["resultType"] == "scalar" => vec![&pair[1]],
@@ -71,11 +69,31 @@ impl Prometheus {
         series.into_iter().map(number).collect()
     }
 
-    fn get(&self, path: &str, query: Option<&str>) -> Option<String> {
+    /// The values that a label has on a series, as Grafana asks for those of a variable.
+    #[track_caller]
+    pub fn label_values(&self, series: &str, label: &str) -> Vec<String> {
+        let answer = self.ask(&format!("/api/v1/label/{label}/values"), &[("match[]", series)]);
+        serde_json::from_value(answer["data"].clone()).expect("values are texts")
+    }
+
+    /// Address, `http://host:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    #[track_caller]
+    fn ask(&self, path: &str, arguments: &[(&str, &str)]) -> Value {
+        let answer = self.get(path, arguments).expect("Prometheus answers");
+        let answer: Value = serde_json::from_str(&answer).expect("it answers in JSON");
+        assert_eq!(answer["status"], "success", "{arguments:?}: {answer}");
+        answer
+    }
+
+    fn get(&self, path: &str, arguments: &[(&str, &str)]) -> Option<String> {
         let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5)));
         let agent: ureq::Agent = config.http_status_as_error(path == "/-/ready").build().into();
         let request = agent.get(format!("{}{path}", self.url));
-        let request = query.into_iter().fold(request, |request, query| request.query("query", query));
+        let request = arguments.iter().fold(request, |request, (key, value)| request.query(*key, *value));
         request.call().ok()?.body_mut().read_to_string().ok()
     }
 }

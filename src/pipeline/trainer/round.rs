@@ -96,6 +96,7 @@ impl Trainer {
         self.pending = None;
         shared.metrics.promotions_total.with_label_values(&[result]).inc();
         shared.metrics.set_model(model.version, model.trained_at_ms);
+        shared.metrics.target_alert_rate.set(shared.target(&model));
         shared.metrics.warmup_eta_seconds.set(0.0);
         tracing::info!(version = model.version, hash = model.short_hash(), result, "model scores from now on");
         shared.cell.swap_with(model, ready);
