@@ -90,7 +90,11 @@ pub fn markdown(document: &Value) -> String {
     )
     .expect("a string takes everything");
     let of_goals = goals(document).into_iter().map(|goal| {
-        let met = if goal.is_met { "yes" } else { "no" };
+        let met = match goal.goal.as_str() {
+            "–" => "stated",
+            _ if goal.is_met => "yes",
+            _ => "no",
+        };
         vec![goal.figure, goal.goal, goal.reached, met.to_owned()]
     });
     table(&mut out, "### Goals", &["figure", "goal", "reached", "met"], &of_goals.collect::<Vec<_>>());
