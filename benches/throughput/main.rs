@@ -112,8 +112,7 @@ fn main() -> anyhow::Result<()> {
     measure(&options, &mut document)?;
     document["settings"] = json!(whole::settings()?);
     document["machine"] = machine(&before);
-    std::fs::write(&options.json, serde_json::to_string_pretty(&document)? + "\n")
-        .with_context(|| options.json.display().to_string())?;
+    save(&options.json, &document)?;
     let (measured, sizing) = (report::markdown(&document), model::sizing(&document));
     writeln!(out, "{measured}\n{sizing}")?;
     if options.pages {
@@ -122,6 +121,10 @@ fn main() -> anyhow::Result<()> {
         report::put_in(&docs.join("SIZING.md"), &sizing)?;
     }
     Ok(())
+}
+
+fn save(path: &Path, document: &Value) -> anyhow::Result<()> {
+    std::fs::write(path, serde_json::to_string_pretty(document)? + "\n").with_context(|| path.display().to_string())
 }
 
 /// Measures the wanted parts, and says on standard error how long each took.
@@ -165,6 +168,8 @@ fn measure(options: &Options, document: &mut Value) -> anyhow::Result<()> {
                 document["memory"] = footprint::measure(&world)?.into();
             }
         }
+        // What took minutes isn't lost when a later part fails.
+        save(&options.json, document)?;
         writeln!(std::io::stderr(), "{part:?}: {:.0} s", began.elapsed().as_secs_f64())?;
     }
     Ok(())
