@@ -13,6 +13,7 @@ mod form;
 mod gradient;
 mod init;
 mod jumprelu;
+mod lanes;
 mod layers;
 mod learner;
 mod objective;
@@ -23,6 +24,7 @@ mod residual;
 mod sat_topk;
 mod select;
 mod sigmoid;
+mod sparse;
 mod topk;
 
 use serde::{Deserialize, Serialize};
