@@ -1,10 +1,10 @@
-# One vocabulary: make demo test lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
 ARGS ?=
 
-.PHONY: help demo test lint fmt bench quality clean
+.PHONY: help demo test lint fmt bench guard quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -29,6 +29,10 @@ fmt: ## Formats the code
 bench: ## Measures (ARGS="--bench score" for one bench)
 	@.ci/setup.sh build
 	cargo bench --locked $(ARGS)
+
+guard: ## Holds the instructions of each stage to what is recorded (ARGS=record to record them)
+	@.ci/setup.sh test
+	@.ci/guard.sh $(ARGS)
 
 quality: ## Ranks labelled streams, baselines beside (STRAYD_DATA_DIR=folder ARGS="--seeds 3 --sets cardio")
 	@.ci/setup.sh build
