@@ -53,7 +53,7 @@ impl Assignment for Held {
 }
 
 fn position(partition: i32, offset: i64) -> Position {
-    Position { next: NextOffset { partition, offset }, metadata: "".into() }
+    Position { next: NextOffset { partition, offset }, metadata: String::new() }
 }
 
 /// A member of the group that settles what it reads.
