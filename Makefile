@@ -1,11 +1,11 @@
-# One vocabulary: make demo test test-ops lint fmt bench quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test test-ops lint fmt bench quality clean
+.PHONY: help demo test test-ops lint fmt bench guard quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -34,6 +34,10 @@ fmt: ## Formats the code
 bench: ## Measures strayd beside its limits, 12 minutes (ARGS="--only stages,peers --rounds 5"; STAGE=score for one stage's bench)
 	@.ci/setup.sh build
 	@cargo bench --locked --quiet $(if $(STAGE),--bench $(STAGE) --,--bench throughput -- run) $(ARGS)
+
+guard: ## Holds the instructions of each stage to what is recorded (ARGS=record to record them)
+	@.ci/setup.sh test
+	@.ci/guard.sh $(ARGS)
 
 quality: ## Ranks labelled streams, baselines beside (STRAYD_DATA_DIR=folder ARGS="--seeds 3 --sets cardio")
 	@.ci/setup.sh build

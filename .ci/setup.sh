@@ -46,6 +46,7 @@ if [[ $purpose == test || $purpose == ops ]]; then
     # Debian ships python3 without what makes an environment; the tests compare exported models with onnxruntime there.
     if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need python3 python3-venv; fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
+    has valgrind || need valgrind
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
     has systemd-analyze || need systemd
 fi
@@ -61,7 +62,7 @@ if ((${#packages[@]})); then
     if ! has apt-get; then
         say "there is no apt-get here; install with this system's own tools: a C and a C++ compiler, make, pkg-config and"
         say "the development files of OpenBLAS, OpenSSL and zlib; for the tests also Maven, Java 17 or newer, and"
-        say "Prometheus with promtool, Python 3 with venv and, if you like, systemd; then run make again"
+        say "Prometheus with promtool, Valgrind, Python 3 with venv and, if you like, systemd; then run make again"
         exit 1
     fi
     root=()

@@ -35,7 +35,7 @@ struct Owned {
 
 impl Assignment for Held {
     fn assigned(&self, partitions: &[Assigned]) -> Vec<NextOffset> {
-        let mut owned = self.owned.lock().unwrap();
+        let mut owned = self.owned.lock().expect("no panic under this lock");
         for assigned in partitions {
             let settled = assigned.settled.unwrap_or(0);
             assert!(owned.insert(assigned.partition, Owned { settled, next: None }).is_none(), "{assigned:?} twice");
@@ -46,14 +46,14 @@ impl Assignment for Held {
 
     fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
         assert!(!lost, "{partitions:?} are lost");
-        let mut owned = self.owned.lock().unwrap();
+        let mut owned = self.owned.lock().expect("no panic under this lock");
         let leaving = partitions.iter().map(|partition| (*partition, owned.remove(partition).expect("it was ours")));
         leaving.filter_map(|(partition, owned)| Some(position(partition, owned.next?))).collect()
     }
 }
 
 fn position(partition: i32, offset: i64) -> Position {
-    Position { next: NextOffset { partition, offset }, metadata: "".into() }
+    Position { next: NextOffset { partition, offset }, metadata: String::new() }
 }
 
 /// A member of the group that settles what it reads.
@@ -69,18 +69,18 @@ impl Member {
         let config = source::Config { topic: topic.into(), ..source::Config::default() };
         let held = Arc::new(Held { rewind, ..Held::default() });
         let listener = Arc::clone(&held) as Arc<dyn Assignment>;
-        Self { source: KafkaSource::subscribe(&client, &config, 0, listener).unwrap(), held }
+        Self { source: KafkaSource::subscribe(&client, &config, 0, listener).expect("valid settings"), held }
     }
 
     fn n_owned(&self) -> usize {
-        self.held.owned.lock().unwrap().len()
+        self.held.owned.lock().expect("no panic under this lock").len()
     }
 
     /// Reads a batch into `seen`, and holds each record to be the next one of a partition that is ours.
     fn step(&mut self, seen: &mut Vec<(i32, i64)>) -> usize {
         let held = &self.held;
         let polled = self.source.poll(ROWS_MAX, Duration::from_millis(20), &mut |raw| {
-            let mut owned = held.owned.lock().unwrap();
+            let mut owned = held.owned.lock().expect("no panic under this lock");
             let id = raw.id;
             let owned = owned.get_mut(&id.partition).unwrap_or_else(|| panic!("{id:?} came after its partition left"));
             assert_eq!(id.offset, owned.next.unwrap_or(owned.settled - held.rewind), "in partition {}", id.partition);
@@ -88,7 +88,7 @@ impl Member {
             seen.push((id.partition, id.offset));
         });
         let read: Vec<Position> = {
-            let owned = self.held.owned.lock().unwrap();
+            let owned = self.held.owned.lock().expect("no panic under this lock");
             owned.iter().filter_map(|(partition, owned)| Some(position(*partition, owned.next?))).collect()
         };
         assert_eq!(self.source.store(&read), 0);
@@ -105,7 +105,7 @@ fn produce(broker: &Broker, topic: &str, n: i32) {
 
 /// Runs `act` in a thread of its own, and panics when it isn't over in time.
 fn within<T: Send + 'static>(deadline: Duration, what: &str, act: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, over) = mpsc::channel();
+    let (done, over) = mpsc::sync_channel(1);
     thread::spawn(move || done.send(act()));
     over.recv_timeout(deadline).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
@@ -188,7 +188,7 @@ fn a_member_that_waits_for_records_answers_the_group() {
     });
     // Only a rebalance callback that runs inside the other one's wait gives a partition away.
     wait_until(SOON, "the second member gets its share", || second.step(&mut Vec::new()) == 0 && second.n_owned() == 1);
-    let theirs = i32::from(second.held.owned.lock().unwrap().contains_key(&0));
+    let theirs = i32::from(second.held.owned.lock().expect("no panic under this lock").contains_key(&0));
     let began = Instant::now();
     broker.produce(&topic, [Outgoing::value("x").partition(theirs)]);
     let first = waiter.join().expect("the waiter reads");
@@ -199,16 +199,16 @@ fn a_member_that_waits_for_records_answers_the_group() {
 fn all_of(topic: &str) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in 0..N_PARTITIONS {
-        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
     }
     list
 }
 
 fn reader(broker: &Broker, topic: &str) -> BatchConsumer<kafka::Context> {
     let client = kafka::Config { brokers: broker.brokers().into(), ..kafka::Config::default() };
-    let settings = lane_settings(&client, 0).unwrap();
-    let reader = BatchConsumer::new(&settings, kafka::Context::default(), &Inlet::default()).unwrap();
-    reader.assign(&all_of(topic)).unwrap();
+    let settings = lane_settings(&client, 0).expect("no secret");
+    let reader = BatchConsumer::new(&settings, kafka::Context::default(), &Inlet::default()).expect("valid settings");
+    reader.assign(&all_of(topic)).expect("the list is valid");
     reader
 }
 

@@ -114,7 +114,7 @@ impl Problem {
         };
         let (mut n_checked, mut n_skipped) = (0, 0);
         for tensor in (0..4).chain(5..5 + 2 * self.model.hidden.len()) {
-            let wanted = exact.flat_mut()[tensor].to_vec();
+            let wanted = exact.flat_mut().nth(tensor).unwrap().to_vec();
             for (i, wanted) in wanted.into_iter().enumerate().filter(|(i, _)| counts(tensor, *i)) {
                 let found = slope(tensor, i, 1e-5);
                 let size = |found: f64| (found.abs() + wanted.abs()).max(1e-4);
@@ -161,6 +161,24 @@ fn learnt() -> impl Iterator<Item = Kind> {
 fn every_form_alone() {
     for kind in learnt() {
         Problem::new(kind, &[], 7).check_all(&format!("{kind:?}"), 1);
+    }
+}
+
+/// So few that the products skip zeros; elsewhere they are dense.
+#[test]
+fn few_active_latents() {
+    for kind in [Kind::SatTopk, Kind::Topk, Kind::Batchtopk] {
+        for hidden in [&[][..], &[5]] {
+            let mut problem = Problem::new(kind, hidden, 16);
+            problem.model.k = SIZES.2 / 8;
+            problem.column_weight = (0..SIZES.1).map(|j| [1.0, 0.25, 0.5][j % 3]).collect();
+            problem.check_all(&format!("{kind:?} with few active"), 1);
+            if kind == Kind::Topk {
+                problem.since_fired[SILENT] = 1 << 40;
+                problem.model.b_enc[SILENT] = 0.1;
+                problem.check_all("few active and a dead one", 1);
+            }
+        }
     }
 }
 
@@ -322,7 +340,7 @@ fn single_precision_agrees_with_double() {
         };
         let mut learner = Learner::new(&model, problem.method.clone());
         let mut rounded = learner.gradient(&model, &batch).1.clone();
-        let pairs = exact.flat_mut().into_iter().zip(rounded.flat_mut());
+        let pairs = exact.flat_mut().zip(rounded.flat_mut());
         let sums = pairs.flat_map(|(exact, rounded)| exact.iter().zip(rounded.iter()));
         let (off, all) = sums.fold((0.0, 0.0), |(off, all), (e, r)| (off + (e - f64::from(*r)).powi(2), all + e * e));
         let error = (off / all).sqrt();

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_number_has_its_text() {
-        for value in [0.0, -0.0, 0.1, -f64::MIN_POSITIVE, -2.2250738585072011e-308, f64::MIN, -5e-324, 1e-300 / 3.0] {
+        for value in [0.0, -0.0, 0.1, -f64::MIN_POSITIVE, -1.234567890123456e-308, f64::MIN, -5e-324, 1e-300 / 3.0] {
             let text = (value + 0.0).to_string();
             Scalar::Float(value).with_category(|category| assert_eq!(category, text));
         }

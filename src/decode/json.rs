@@ -4,9 +4,9 @@
 //! (as bare words, which some producers write, or as `1e400`) mean missing. Unknown names are ignored and counted;
 //! an array or object in the place of a feature is refused, and so is a string or boolean where a number should be.
 //!
-//! There are two readers. The scanner takes the usual record, five times as fast, and gives up on every other; the
+//! There are two readers. The scanner takes the usual record, four times as fast, and gives up on every other; the
 //! visitor, on serde_json, takes any record and says what is wrong with it. Their verdicts and values never differ
-//! (`agree.rs`), so which of them read a record can't be told from the outside.
+//! (`agree_tests.rs`), so which of them read a record can't be told from the outside.
 
 mod layout;
 mod names;

@@ -4,12 +4,12 @@
 //! ε 1e-8 outside the root), with decoupled weight decay → renormalise decoder rows (unit norm only). A step that is not
 //! finite changes nothing. θ of `jumprelu` is learnt as its logarithm.
 
-use ndarray::Zip;
-
 use super::autoencoder::Autoencoder;
 use super::config::{DecoderNorm, Method};
-use super::gradient::Gradient;
+use super::gradient::{Gradient, flat};
+use super::lanes::{add_scaled, dot, slice, slice_mut, sum_of_squares};
 use super::real::Real;
+use crate::wide::wide;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -43,8 +43,7 @@ impl<F: Real> Adam<F> {
         if method.decoder_norm == DecoderNorm::Unit {
             project(model, gradient);
         }
-        let squares = |flat: &[F]| flat.iter().map(|g| g.wide() * g.wide()).sum::<f64>();
-        let length = gradient.flat_mut().iter().map(|flat| squares(flat)).sum::<f64>().sqrt();
+        let length = gradient.flat_mut().map(|flat| sum_of_squares(flat)).sum::<f64>().sqrt();
         if !length.is_finite() {
             return false;
         }
@@ -54,11 +53,9 @@ impl<F: Real> Adam<F> {
         let root = F::of((1.0 - BETA2.powi(self.n_steps)).sqrt());
         decay(model, lr, method);
         model.threshold.mapv_inplace(|theta| theta.ln());
-        let tensors = weights(model).into_iter().zip(gradient.flat_mut());
-        for ((weights, gradient), (first, second)) in
-            tensors.zip(self.first.flat_mut().into_iter().zip(self.second.flat_mut()))
-        {
-            update(weights, gradient, first, second, Rates { clip, rate, root });
+        let tensors = weights(model).zip(gradient.flat_mut());
+        for ((weights, gradient), moments) in tensors.zip(self.first.flat_mut().zip(self.second.flat_mut())) {
+            wide(|| update(weights, gradient, moments, Rates { clip, rate, root }));
         }
         let most = LN_THRESHOLD_MAX;
         model.threshold.mapv_inplace(|ln| ln.max(F::of(-most)).min(F::of(most)).exp());
@@ -80,7 +77,8 @@ struct Rates<F> {
     root: F,
 }
 
-fn update<F: Real>(weights: &mut [F], gradient: &[F], first: &mut [F], second: &mut [F], rates: Rates<F>) {
+#[inline(always)]
+fn update<F: Real>(weights: &mut [F], gradient: &[F], (first, second): (&mut [F], &mut [F]), rates: Rates<F>) {
     let (beta1, beta2, epsilon) = (F::of(BETA1), F::of(BETA2), F::of(EPSILON));
     let (rest1, rest2) = (F::of(1.0 - BETA1), F::of(1.0 - BETA2));
     for (((weight, &g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
@@ -92,20 +90,9 @@ fn update<F: Real>(weights: &mut [F], gradient: &[F], first: &mut [F], second: &
 }
 
 /// The tensors as flat slices, in the order of [`Gradient::flat_mut`].
-fn weights<F: Real>(model: &mut Autoencoder<F>) -> Vec<&mut [F]> {
-    let contiguous = "weights are made in standard layout";
-    let mut flat = vec![
-        model.w_enc.as_slice_mut().expect(contiguous),
-        model.b_enc.as_slice_mut().expect(contiguous),
-        model.w_dec.as_slice_mut().expect(contiguous),
-        model.b_dec.as_slice_mut().expect(contiguous),
-        model.threshold.as_slice_mut().expect(contiguous),
-    ];
-    for layer in &mut model.hidden {
-        flat.push(layer.weight.as_slice_mut().expect(contiguous));
-        flat.push(layer.bias.as_slice_mut().expect(contiguous));
-    }
-    flat
+fn weights<F: Real>(model: &mut Autoencoder<F>) -> impl Iterator<Item = &mut [F]> {
+    let Autoencoder { w_enc, b_enc, w_dec, b_dec, threshold, hidden, .. } = model;
+    flat((w_enc, b_enc), (w_dec, b_dec), threshold, hidden)
 }
 
 /// Shrinks the encoder's and the hidden layers' weights towards 0, apart from the gradient; never biases, thresholds or
@@ -127,17 +114,24 @@ fn decay<F: Real>(model: &mut Autoencoder<F>, lr: f64, method: &Method) {
 
 /// Takes from each decoder row's gradient what would only change the row's length.
 fn project<F: Real>(model: &Autoencoder<F>, gradient: &mut Gradient<F>) {
-    Zip::from(gradient.w_dec.rows_mut()).and(model.w_dec.rows()).for_each(|mut gradient, row| {
-        let along = gradient.dot(&row);
-        gradient.scaled_add(-along, &row);
+    let (w_dec, mut gradient, n) = (model.w_dec.view(), gradient.w_dec.view_mut(), model.w_dec.ncols().max(1));
+    wide(|| {
+        for (gradient, row) in slice_mut(&mut gradient).chunks_exact_mut(n).zip(slice(&w_dec).chunks_exact(n)) {
+            let along = dot(gradient, row);
+            add_scaled(-along, row, gradient);
+        }
     });
 }
 
 fn renormalise<F: Real>(model: &mut Autoencoder<F>) {
-    for mut row in model.w_dec.rows_mut() {
-        let length = row.dot(&row).sqrt().max(F::of(1e-8));
-        row /= length;
-    }
+    let n = model.w_dec.ncols().max(1);
+    let mut w_dec = model.w_dec.view_mut();
+    wide(|| {
+        for row in slice_mut(&mut w_dec).chunks_exact_mut(n) {
+            let length = dot(row, row).sqrt().max(F::of(1e-8));
+            row.iter_mut().for_each(|entry| *entry /= length);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ pub(super) trait Form<F: Real>: Sync {
         false
     }
 
+    /// Whether the gradient at latents that are 0 plays no part: it is then not computed.
+    fn ignores_silent(&self) -> bool {
+        false
+    }
+
     /// Whether dead latents are revived by the auxiliary loss.
     fn revives(&self) -> bool {
         false

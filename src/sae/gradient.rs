@@ -4,17 +4,19 @@
 //! never changes a weight; `adam.rs` does.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::autoencoder::{Autoencoder, Forward, fit_buffer};
 use super::auxk::AuxK;
+use super::entries::Entries;
 use super::form::Pass;
+use super::lanes::{subtract_masked_rows, sum_rows, transpose};
 use super::layers::Layer;
 use super::objective::Objective;
 use super::real::Real;
 use super::residual::{RowWeights, add_residuals};
 
-/// One training batch.
+/// One training batch; its matrices are in standard layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Example<'a, F> {
     /// Standardised rows, `[rows, n_inputs]`: what is to be reconstructed.
@@ -62,21 +64,28 @@ impl<F: Real> Gradient<F> {
     }
 
     /// The arrays as flat slices: `W_enc b_enc W_dec b_dec threshold`, then weight and bias of each hidden layer.
-    pub fn flat_mut(&mut self) -> Vec<&mut [F]> {
-        let contiguous = "gradients are made in standard layout";
-        let mut flat = vec![
-            self.w_enc.as_slice_mut().expect(contiguous),
-            self.b_enc.as_slice_mut().expect(contiguous),
-            self.w_dec.as_slice_mut().expect(contiguous),
-            self.b_dec.as_slice_mut().expect(contiguous),
-            self.threshold.as_slice_mut().expect(contiguous),
-        ];
-        for layer in &mut self.hidden {
-            flat.push(layer.weight.as_slice_mut().expect(contiguous));
-            flat.push(layer.bias.as_slice_mut().expect(contiguous));
-        }
-        flat
+    pub fn flat_mut(&mut self) -> impl Iterator<Item = &mut [F]> {
+        flat(
+            (&mut self.w_enc, &mut self.b_enc),
+            (&mut self.w_dec, &mut self.b_dec),
+            &mut self.threshold,
+            &mut self.hidden,
+        )
     }
+}
+
+/// The tensors of an autoencoder, or of what has its shapes, as flat slices in the order of [`Gradient::flat_mut`].
+pub(super) fn flat<'a, F: Real>(
+    encoder: (&'a mut Array2<F>, &'a mut Array1<F>),
+    decoder: (&'a mut Array2<F>, &'a mut Array1<F>),
+    threshold: &'a mut Array1<F>,
+    hidden: &'a mut [Layer<F>],
+) -> impl Iterator<Item = &'a mut [F]> {
+    let matrix = |matrix: &'a mut Array2<F>| matrix.as_slice_mut().expect("weights are made in standard layout");
+    let vector = |vector: &'a mut Array1<F>| vector.as_slice_mut().expect("weights are made in standard layout");
+    let code = [matrix(encoder.0), vector(encoder.1), matrix(decoder.0), vector(decoder.1), vector(threshold)];
+    code.into_iter()
+        .chain(hidden.iter_mut().flat_map(move |layer| [matrix(&mut layer.weight), vector(&mut layer.bias)]))
 }
 
 /// What is minimised at one step.
@@ -100,13 +109,26 @@ pub(super) struct Backward<F> {
     at_latents: Array2<F>,
     /// The reconstruction by some of the latents, `[rows, n_inputs]`.
     partial: Array2<F>,
+    /// Active latents, later where the gradient at the pre-activations isn't 0.
+    active: Entries<F>,
+    /// Of the encoder, its gradient and then its weights, transposed: `[n_latents, n_before]`.
+    transposed: Array2<F>,
+    weights: RowWeights,
     auxk: AuxK<F>,
 }
 
 impl<F: Real> Default for Backward<F> {
     fn default() -> Self {
         let none = || Array2::zeros((0, 0));
-        Self { at_recons: none(), at_latents: none(), partial: none(), auxk: AuxK::default() }
+        Self {
+            at_recons: none(),
+            at_latents: none(),
+            partial: none(),
+            active: Entries::default(),
+            transposed: none(),
+            weights: RowWeights::default(),
+            auxk: AuxK::default(),
+        }
     }
 }
 
@@ -123,29 +145,68 @@ impl<F: Real> Backward<F> {
         let n_rows = batch.x.nrows();
         fit_buffer(&mut self.at_recons, n_rows, batch.x.ncols());
         fit_buffer(&mut self.at_latents, n_rows, model.b_enc.len());
-        let weights = RowWeights::new(batch);
-        let mut loss = self.reconstruction(model, (batch, &weights), forward, aim.objective, gradient);
+        self.weights.fill(batch);
+        let form = model.kind.form::<F>();
+        // The prefixes of `matryoshka` are dense blocks.
+        let sparse = form.ignores_silent() && !aim.objective.matryoshka && self.active.list(forward.latents());
+        let mut loss = if sparse {
+            self.sparse_reconstruction(model, batch, forward, aim.objective, gradient)
+        } else {
+            self.reconstruction(model, batch, forward, aim.objective, gradient)
+        };
 
         let mut at_latents = self.at_latents.slice_mut(s![..n_rows, ..]);
         let pass = Pass {
             model,
             objective: aim.objective,
             l1_share: aim.l1_share,
-            share: &weights.share,
+            share: &self.weights.share,
             latents: forward.latents(),
             pre: forward.pre(),
         };
-        let form = model.kind.form();
         loss += form.penalise(&pass, &mut at_latents, gradient);
         form.backward(&pass, &mut at_latents, gradient);
-        if aim.dead.contains(&true) {
-            loss += self.auxk.add((batch, &weights), (&pass, forward.recons()), aim.dead, &mut at_latents, gradient);
+        let revives = aim.dead.contains(&true);
+        if revives {
+            let recons = forward.recons();
+            loss += self.auxk.add((batch, &self.weights), (&pass, recons), aim.dead, &mut at_latents, gradient);
         }
-        self.encoder(model, batch, forward, gradient);
+        let sparse = sparse && self.list_gradient(n_rows, revives);
+        self.encoder(model, batch, (forward, sparse), gradient);
         if aim.tied {
             gradient.w_dec += &gradient.w_enc.t();
             gradient.w_enc.fill(F::zero());
         }
+        loss
+    }
+
+    /// Makes `active` list the gradient at the pre-activations; false when that is too much for it.
+    fn list_gradient(&mut self, n_rows: usize, elsewhere: bool) -> bool {
+        let at_pre = self.at_latents.slice(s![..n_rows, ..]);
+        if elsewhere {
+            return self.active.list(at_pre);
+        }
+        self.active.read(at_pre);
+        true
+    }
+
+    /// The reconstruction's part of loss and gradient, at decoder and active latents.
+    fn sparse_reconstruction(
+        &mut self,
+        model: &Autoencoder<F>,
+        batch: &Example<'_, F>,
+        forward: &Forward<F>,
+        objective: &Objective,
+        gradient: &mut Gradient<F>,
+    ) -> f64 {
+        let rows = s![..batch.x.nrows(), ..];
+        let mut at_recons = self.at_recons.slice_mut(rows);
+        at_recons.fill(F::zero());
+        let loss = add_residuals((batch, &self.weights), forward.recons(), (objective, 1.0), &mut at_recons);
+        gradient.w_dec.fill(F::zero());
+        self.active.add_transposed_times(at_recons.view(), gradient.w_dec.view_mut());
+        self.active.sample(at_recons.view(), model.w_dec.view(), self.at_latents.slice_mut(rows));
+        sum_rows(at_recons.view(), gradient.b_dec.as_slice_mut().expect("a vector is contiguous"));
         loss
     }
 
@@ -156,7 +217,7 @@ impl<F: Real> Backward<F> {
     fn reconstruction(
         &mut self,
         model: &Autoencoder<F>,
-        (batch, weights): (&Example<'_, F>, &RowWeights),
+        batch: &Example<'_, F>,
         forward: &Forward<F>,
         objective: &Objective,
         gradient: &mut Gradient<F>,
@@ -186,35 +247,42 @@ impl<F: Real> Backward<F> {
                 );
                 self.partial.slice(rows)
             };
-            loss += part * add_residuals((batch, weights), recons, (objective, part), &mut at_recons);
+            loss += part * add_residuals((batch, &self.weights), recons, (objective, part), &mut at_recons);
             let start = if i == 0 { 0 } else { prefixes[i - 1] };
             let mut w_dec = gradient.w_dec.slice_mut(s![start..end, ..]);
             general_mat_mul(one, &latents.slice(s![.., start..end]).t(), &at_recons, zero, &mut w_dec);
             let block = model.w_dec.slice(s![start..end, ..]);
             general_mat_mul(one, &at_recons, &block.t(), zero, &mut at_latents.slice_mut(s![.., start..end]));
         }
-        gradient.b_dec.assign(&at_recons.sum_axis(Axis(0)));
+        sum_rows(at_recons.view(), gradient.b_dec.as_slice_mut().expect("a vector is contiguous"));
         loss
     }
 
-    /// From the gradient at the pre-activations back to the input.
+    /// From the gradient at the pre-activations back to the input; `sparse` when `active` lists that gradient.
     fn encoder(
         &mut self,
         model: &Autoencoder<F>,
         batch: &Example<'_, F>,
-        forward: &Forward<F>,
+        (forward, sparse): (&Forward<F>, bool),
         gradient: &mut Gradient<F>,
     ) {
         let (one, zero) = (F::one(), F::zero());
         let rows = s![..batch.x.nrows(), ..];
         let at_latents = self.at_latents.slice(rows);
         let n_layers = model.hidden.len();
-        general_mat_mul(one, &forward.input_of(n_layers).t(), &at_latents, zero, &mut gradient.w_enc);
-        gradient.b_enc.assign(&at_latents.sum_axis(Axis(0)));
-        let mut at_input = self.at_recons.slice_mut(rows);
-        if n_layers == 0 {
-            general_mat_mul(one, &at_latents, &model.w_enc.t(), zero, &mut at_input);
+        let (n_before, n_latents) = model.w_enc.dim();
+        if sparse {
+            fit_buffer(&mut self.transposed, n_latents, n_before);
+            self.transposed.fill(zero);
+            self.active.add_transposed_times(forward.input_of(n_layers), self.transposed.view_mut());
+            transpose(self.transposed.view(), gradient.w_enc.view_mut());
+            transpose(model.w_enc.view(), self.transposed.view_mut());
         } else {
+            general_mat_mul(one, &forward.input_of(n_layers).t(), &at_latents, zero, &mut gradient.w_enc);
+        }
+        sum_rows(at_latents, gradient.b_enc.as_slice_mut().expect("a vector is contiguous"));
+        let mut at_input = self.at_recons.slice_mut(rows);
+        if n_layers > 0 {
             let mut at_out = at_latents.dot(&model.w_enc.t());
             for l in (0..n_layers).rev() {
                 let input = (forward.input_of(l), batch.hidden_scale.get(l));
@@ -222,8 +290,12 @@ impl<F: Real> Backward<F> {
                 at_out = units.backward(layer, model.activation, input, at_out, &mut gradient.hidden[l]);
             }
             at_input.assign(&at_out);
+        } else if sparse {
+            self.active.times(self.transposed.view(), at_input.view_mut());
+        } else {
+            general_mat_mul(one, &at_latents, &model.w_enc.t(), zero, &mut at_input);
         }
-        at_input *= &batch.input_mask;
-        gradient.b_dec -= &at_input.sum_axis(Axis(0));
+        let b_dec = gradient.b_dec.as_slice_mut().expect("a vector is contiguous");
+        subtract_masked_rows(at_input.view(), batch.input_mask, b_dec);
     }
 }

@@ -6,7 +6,9 @@ use super::adam::Adam;
 use super::autoencoder::{Autoencoder, Forward};
 use super::config::Method;
 use super::gradient::{Aim, Backward, Example, Gradient};
+use super::lanes::slice;
 use super::real::Real;
+use crate::wide::wide;
 
 /// Latents below this don't fire.
 const FIRES_ABOVE: f64 = 1e-6;
@@ -34,6 +36,8 @@ pub struct Learner<F = f32> {
     backward: Backward<F>,
     method: Method,
     since_fired: Vec<u64>,
+    /// Row of the batch, from 1, at which each latent last fired, 0 where it didn't; `[n_latents]`.
+    fired_at: Vec<u32>,
     dead: Vec<bool>,
 }
 
@@ -47,6 +51,7 @@ impl<F: Real> Learner<F> {
             backward: Backward::default(),
             method,
             since_fired: vec![0; model.b_enc.len()],
+            fired_at: vec![0; model.b_enc.len()],
             dead: vec![false; model.b_enc.len()],
         }
     }
@@ -123,12 +128,40 @@ impl<F: Real> Learner<F> {
     /// Counts the rows that are learnt from; those of weight 0 are not.
     fn count_firing(&mut self, sample_weight: &[F]) {
         let fires = F::of(FIRES_ABOVE);
-        for (latents, weight) in self.forward.latents().rows().into_iter().zip(sample_weight) {
-            if *weight > F::zero() {
-                for (since, &f) in self.since_fired.iter_mut().zip(latents) {
-                    *since = if f > fires { 0 } else { *since + 1 };
+        let latents = self.forward.latents();
+        let fired_at = &mut self.fired_at;
+        fired_at.fill(0);
+        let mut n_counted = 0;
+        wide(|| {
+            let rows = slice(&latents).chunks_exact(fired_at.len().max(1)).zip(sample_weight);
+            for (latents, _) in rows.filter(|(_, weight)| **weight > F::zero()) {
+                n_counted += 1;
+                for (at, &f) in fired_at.iter_mut().zip(latents) {
+                    *at = if f > fires { n_counted } else { *at };
                 }
             }
+        });
+        for (since, &at) in self.since_fired.iter_mut().zip(&self.fired_at) {
+            *since = if at > 0 { 0 } else { *since } + u64::from(n_counted - at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::*;
+    use crate::sae::{Config, Kind, Shape};
+
+    #[test]
+    fn rows_since_a_latent_fired_are_counted_without_those_of_no_weight() {
+        let model = Autoencoder::<f32>::zeros(Kind::Topk, Shape { n_inputs: 1, n_latents: 3, k: 1 });
+        let model = Autoencoder { w_enc: array![[1.0, -1.0, 0.0]], ..model };
+        let mut learner = Learner::new(&model, Config::default().method()).counting_from(vec![5, 5, 5]);
+        let (x, ones) = (array![[2.0], [-2.0], [-2.0], [-2.0]], Array2::ones((4, 1)));
+        model.forward(x.view(), ones.view(), &mut learner.forward);
+        learner.count_firing(&[1.0, 1.0, 0.0, 1.0]);
+        assert_eq!(learner.since_fired(), [2, 0, 8]);
     }
 }

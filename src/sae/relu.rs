@@ -49,6 +49,10 @@ impl<F: Real> Form<F> for Relu {
     fn backward(&self, pass: &Pass<'_, F>, at_latents: &mut ArrayViewMut2<'_, F>, _: &mut Gradient<F>) {
         by_slope(pass.latents, at_latents, |_| F::one());
     }
+
+    fn ignores_silent(&self) -> bool {
+        true
+    }
 }
 
 fn length<'a, F: Real>(row: impl Iterator<Item = &'a F>) -> f64 {

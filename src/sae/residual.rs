@@ -2,13 +2,16 @@
 //!
 //! MODEL 2.4: L = Σ_b w_b Σ_j m_bj c_j ρ(x̂−x), w_b = s_b / Σ s_b·n_b, n_b = max(1, Σ_j m_bj c_j).
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::gradient::Example;
-use super::objective::Objective;
+use super::lanes::{LANES, dot, slice, slice_mut, total};
+use super::objective::{Loss, Objective};
 use super::real::Real;
+use crate::wide::wide;
 
 /// How much each row of a batch counts.
+#[derive(Clone, Debug, Default)]
 pub(super) struct RowWeights {
     /// w_b: of a squared residual, `[rows]`.
     pub value: Vec<f64>,
@@ -17,15 +20,22 @@ pub(super) struct RowWeights {
 }
 
 impl RowWeights {
-    pub(super) fn new<F: Real>(batch: &Example<'_, F>) -> Self {
-        assert_eq!(batch.column_weight.len(), batch.x.ncols(), "column_weight must be [n_inputs]");
-        let columns = ArrayView1::from(batch.column_weight);
-        let n_observed = |mask: ArrayView1<'_, F>| mask.dot(&columns).wide().max(1.0);
-        let s: Vec<f64> = batch.sample_weight.iter().map(|s| s.wide()).collect();
-        let values: f64 = batch.mask.rows().into_iter().zip(&s).map(|(mask, s)| s * n_observed(mask)).sum();
-        let rows: f64 = s.iter().sum();
-        let of = |total: f64| s.iter().map(|s| s / total.max(f64::MIN_POSITIVE)).collect();
-        Self { value: of(values), share: of(rows) }
+    /// Takes in the weights of `batch`.
+    pub(super) fn fill<F: Real>(&mut self, batch: &Example<'_, F>) {
+        let columns = batch.column_weight;
+        assert_eq!(columns.len(), batch.x.ncols(), "column_weight must be [n_inputs]");
+        let mut values = 0.0;
+        wide(|| {
+            let masks = slice(&batch.mask).chunks_exact(columns.len().max(1));
+            for (mask, s) in masks.zip(batch.sample_weight) {
+                values += s.wide() * dot(mask, columns).wide().max(1.0);
+            }
+        });
+        let rows: f64 = batch.sample_weight.iter().map(|s| s.wide()).sum();
+        for (weights, total) in [(&mut self.value, values), (&mut self.share, rows)] {
+            weights.clear();
+            weights.extend(batch.sample_weight.iter().map(|s| s.wide() / total.max(f64::MIN_POSITIVE)));
+        }
     }
 }
 
@@ -36,18 +46,64 @@ pub(super) fn add_residuals<F: Real>(
     (objective, part): (&Objective, f64),
     at_recons: &mut ArrayViewMut2<'_, F>,
 ) -> f64 {
-    let mut loss = 0.0;
-    let rows = at_recons.rows_mut().into_iter().zip(recons.rows()).zip(batch.x.rows()).zip(batch.mask.rows());
-    for ((((mut out, recons), x), mask), w) in rows.zip(&weights.value) {
-        let twice = F::of(2.0 * part * w);
-        let mut sum = 0.0;
-        let columns = x.iter().zip(mask).zip(batch.column_weight);
-        for ((out, &recons), ((&x, &m), &c)) in out.iter_mut().zip(recons).zip(columns) {
-            let (value, slope) = objective.loss_of((recons - x) * m);
-            sum += c.wide() * value;
-            *out += twice * c * slope;
-        }
-        loss += w * sum;
+    let (add, out) = (Residuals { batch, weights, recons: slice(&recons), part }, slice_mut(at_recons));
+    match objective.loss {
+        Loss::Mse => wide(|| add.run(|e| (e.wide() * e.wide(), e), out)),
+        Loss::Huber => wide(|| add.run(|e| objective.loss_of(e), out)),
     }
-    loss
+}
+
+/// What [`add_residuals`] reads.
+struct Residuals<'a, 'b, F> {
+    batch: &'a Example<'b, F>,
+    weights: &'a RowWeights,
+    recons: &'a [F],
+    part: f64,
+}
+
+impl<F: Real> Residuals<'_, '_, F> {
+    #[inline(always)]
+    fn run(&self, loss_of: impl Fn(F) -> (f64, F), at_recons: &mut [F]) -> f64 {
+        let (batch, n) = (self.batch, self.batch.x.ncols().max(1));
+        let columns = batch.column_weight;
+        let values = self.recons.chunks_exact(n).zip(slice(&batch.x).chunks_exact(n));
+        let rows = at_recons.chunks_exact_mut(n).zip(values).zip(slice(&batch.mask).chunks_exact(n));
+        let mut loss = 0.0;
+        for (((out, (recons, x)), mask), w) in rows.zip(&self.weights.value) {
+            let twice = F::of(2.0 * self.part * w);
+            let mut sums = [0.0; LANES];
+            let mut at = 0;
+            // Full blocks have a length that the compiler knows.
+            while at + LANES <= n {
+                let block = at..at + LANES;
+                let (e, c) =
+                    ((&recons[block.clone()], &x[block.clone()], &mask[block.clone()]), &columns[block.clone()]);
+                add_block(&loss_of, twice, (e, c), &mut out[block], &mut sums);
+                at += LANES;
+            }
+            let (e, c) = ((&recons[at..], &x[at..], &mask[at..]), &columns[at..]);
+            add_block(&loss_of, twice, (e, c), &mut out[at..], &mut sums);
+            loss += w * total(sums);
+        }
+        loss
+    }
+}
+
+/// What a residual is made of: reconstruction, row and mask.
+type Parts<'a, F> = (&'a [F], &'a [F], &'a [F]);
+
+#[inline(always)]
+fn add_block<F: Real>(
+    loss_of: &impl Fn(F) -> (f64, F),
+    twice: F,
+    ((recons, x, mask), columns): (Parts<'_, F>, &[F]),
+    out: &mut [F],
+    sums: &mut [f64; LANES],
+) {
+    let parts = recons.iter().zip(x).zip(mask).zip(columns);
+    for ((out, sum), (((&recons, &x), &m), &c)) in out.iter_mut().zip(sums).zip(parts) {
+        let (value, slope) = loss_of((recons - x) * m);
+        *sum += c.wide() * value;
+        *out += twice * c * slope;
+    }
 }

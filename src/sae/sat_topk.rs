@@ -28,6 +28,10 @@ impl<F: Real> Form<F> for SatTopk {
     fn backward(&self, pass: &Pass<'_, F>, at_latents: &mut ArrayViewMut2<'_, F>, _: &mut Gradient<F>) {
         by_slope(pass.latents, at_latents, |f| F::one() - f * f);
     }
+
+    fn ignores_silent(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ impl<F: Real> Form<F> for Topk {
         by_slope(pass.latents, at_latents, |_| F::one());
     }
 
+    fn ignores_silent(&self) -> bool {
+        true
+    }
+
     fn revives(&self) -> bool {
         true
     }

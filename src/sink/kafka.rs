@@ -3,7 +3,7 @@
 //! The lane's own thread serves the delivery reports, so that a receipt is counted down without a lock. A delivery that
 //! expires or is refused fails its receipt: the lane stops without settling, and the records come again.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -12,13 +12,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::{Channel, Config, Outgoing, Receipt, Sink, SinkError};
+use super::{Channel, Config, Countdown, Outgoing, Receipt, Sink, SinkError};
 use crate::kafka::{self, Trouble};
 
 /// The output topics, written by one producer.
 pub struct KafkaSink {
     producer: BaseProducer<Callbacks>,
-    topics: HashMap<Channel, String>,
+    /// By the number of the channel.
+    topics: [Option<String>; Channel::ALL.len()],
 }
 
 struct Callbacks {
@@ -43,8 +44,7 @@ impl KafkaSink {
         client.pass_through(&mut settings);
         let context = Callbacks { trouble: Trouble::default() };
         let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
-        let of = |channel| config.topic(channel).map(|topic| (channel, topic.to_owned()));
-        let topics = Channel::ALL.into_iter().filter_map(of).collect();
+        let topics = Channel::ALL.map(|channel| config.topic(channel).map(str::to_owned));
         Ok(Self { producer, topics })
     }
 
@@ -52,7 +52,7 @@ impl KafkaSink {
     ///
     /// Errors: what is wrong, in words for the user; trying again may help.
     pub fn check_topics(&self, timeout: Duration) -> Result<(), String> {
-        for topic in self.topics.values() {
+        for topic in self.topics.iter().flatten() {
             let client = self.producer.client();
             self.producer.poll(Duration::ZERO);
             let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
@@ -70,13 +70,14 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), SinkError> {
-        let topic = self.topics.get(&message.channel).expect("the lane sends only what its configuration asks for");
+        let topic = self.topics[message.channel as usize].as_deref();
+        let topic = topic.expect("the lane sends only what its configuration asks for");
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in message.headers {
             headers = headers.insert(Header { key, value: *value });
         }
-        let mut record: BaseRecord<'_, [u8], [u8], Box<Receipt>> =
-            BaseRecord::with_opaque_to(topic, Box::new(receipt.clone()))
+        let mut record: BaseRecord<'_, [u8], [u8], Arc<Countdown>> =
+            BaseRecord::with_opaque_to(topic, Arc::clone(&receipt.0))
                 .payload(message.value)
                 .timestamp(message.time_ms)
                 .headers(headers);
@@ -113,9 +114,10 @@ impl ClientContext for Callbacks {
 }
 
 impl ProducerContext for Callbacks {
-    type DeliveryOpaque = Box<Receipt>;
+    type DeliveryOpaque = Arc<Countdown>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, countdown: Arc<Countdown>) {
+        let receipt = Receipt(countdown);
         match result {
             Ok(_) => receipt.acknowledge(),
             Err((error, message)) => {

@@ -88,9 +88,15 @@ pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
         // and one whose commit has left the topic has lost records already: from the oldest on nothing more is lost.
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_committed")
-        // The default of one second starves a fast reader between two fetches; measured 0.15 against 0.54 M/s.
+        // The default of one second starves a fast reader between two fetches; measured 0.15 against 0.54 M/s. Between
+        // 1 and 10 ms no difference was found.
         .set("fetch.queue.backoff.ms", "5")
-        // Enough to keep a lane busy for tens of milliseconds, little enough to bound memory at any record size.
+        // A partition's share of one fetch, which lies in the second-level cache until it is read: 277 ns of CPU a
+        // record of 128 bytes and 1.9 M/s, against 380 ns and 1.8 M/s with the default of 1 MiB. 64 KiB costs wall time.
+        // A larger record comes all the same.
+        .set("fetch.message.max.bytes", "262144")
+        // Enough to keep a lane busy for tens of milliseconds, little enough to bound memory at any record size; 4 and
+        // 64 MiB cost the same. `queued.min.messages` stays: 5,000 loses a quarter of the rate, 20,000 and more nothing.
         .set("queued.max.messages.kbytes", "16384")
         .set("statistics.interval.ms", "5000");
     if let Some(instance) = &config.instance {

@@ -208,6 +208,8 @@ struct Batches {
     x: Array2<f32>,
     mask: Array2<f32>,
     input_mask: Array2<f32>,
+    /// Random numbers, one for each input.
+    words: Vec<u32>,
     column_weight: Vec<f32>,
     /// An input is hidden when 32 random bits are below this.
     hidden_below: u32,
@@ -229,6 +231,7 @@ impl Batches {
             x: zeros(n_inputs),
             mask: zeros(n_inputs),
             input_mask: zeros(n_inputs),
+            words: vec![0; n_rows * n_inputs],
             column_weight: rows.column_weights(),
             hidden_below: (config.input_masking * f64::from(u32::MAX)) as u32,
             hidden_scale: dropped.iter().map(|n_units| zeros(*n_units)).collect(),
@@ -258,10 +261,10 @@ impl Batches {
             self.x.row_mut(row).assign(&rows.x.index_axis(Axis(0), from));
             self.mask.row_mut(row).assign(&rows.mask.index_axis(Axis(0), from));
         }
+        rng.fill(&mut self.words[..]);
         let hidden_below = self.hidden_below;
-        self.input_mask.zip_mut_with(&self.mask, |input, &m| {
-            *input = if rng.next_u32() < hidden_below { 0.0 } else { m };
-        });
+        let entries = self.input_mask.iter_mut().zip(&self.mask).zip(&self.words);
+        entries.for_each(|((input, &m), &word)| *input = if word < hidden_below { 0.0 } else { m });
         let kept = 1.0 - self.dropout;
         for scale in &mut self.hidden_scale {
             scale.mapv_inplace(|_| if rng.random_bool(kept) { (1.0 / kept) as f32 } else { 0.0 });

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Counts the instructions of each stage and compares them with benches/instructions.tsv; with `record` writes that file.
+#
+# Our own code is optimised as in a release; what it depends on is taken from the tests' build, which is there already.
+# A profile of its own would build everything again, librdkafka too: five minutes for a quarter of a minute's counting.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+of=profile.dev.package.strayd
+export CARGO_INCREMENTAL=0
+exec cargo bench --locked --quiet --profile dev --bench instructions --config "$of.opt-level=3" \
+    --config "$of.codegen-units=16" --config "$of.debug-assertions=false" --config "$of.overflow-checks=false" \
+    -- "${1:-guard}"
