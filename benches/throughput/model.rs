@@ -4,15 +4,15 @@ use serde_json::Value;
 
 use crate::report::{list, table, text};
 
-/// The setup whose stages the model is made of.
-const BASE: &str = "default, raw f32";
+/// The setups whose stages the model is made of: with a memory, and without.
+const BASES: [&str; 2] = ["default, raw f32", "small, raw f32"];
 
 /// What a lane's stages cost at one shape, nanoseconds a record, by what they grow with.
 struct Lane {
     shape: Shape,
     /// Decoding raw values, preprocessing, residual and tails: with D.
     by_features: f64,
-    /// Tails alone, which go with the memory.
+    /// Tails, which go with the memory: with D.
     tails: f64,
     /// Both products: with D·M.
     products: f64,
@@ -43,8 +43,10 @@ impl Lane {
     fn of(stages: &Value) -> Option<Self> {
         let of = |name: &str| stages["stages"][name].as_f64();
         let by_features = of("decode")? + of("preprocess")? + of("residual")?;
-        let (tails, products) = (of("tails")?, of("encode")? + of("decode product")?);
-        let (select, memory) = (of("select")?, of("memory")?);
+        let products = of("encode")? + of("decode product")?;
+        // The autoencoder alone has neither.
+        let (tails, memory) = (of("tails").unwrap_or(0.0), of("memory").unwrap_or(0.0));
+        let select = of("select")?;
         let rest = stages["lane"]["ns"].as_f64()? - by_features - tails - products - select - memory;
         Some(Self { shape: Shape::of(stages)?, by_features, tails, products, select, memory, rest })
     }
@@ -52,9 +54,8 @@ impl Lane {
     /// What it costs at another shape.
     fn at(&self, shape: Shape) -> f64 {
         let (d, m) = (shape.d / self.shape.d, shape.m / self.shape.m);
-        let members = if shape.rows > 0.0 { self.tails * d } else { 0.0 };
-        let memory = self.memory * d * shape.rows / self.shape.rows;
-        self.by_features * d + members + self.products * d * m + self.select * m + memory + self.rest
+        let memory = if shape.rows > 0.0 { self.memory * d * shape.rows / self.shape.rows } else { 0.0 };
+        (self.by_features + self.tails) * d + self.products * d * m + self.select * m + memory + self.rest
     }
 }
 
@@ -87,19 +88,16 @@ pub fn sizing(document: &Value) -> String {
         &rows.collect::<Vec<_>>(),
     );
 
-    let Some(base) = stages_of(&BASE.into()).and_then(Lane::of) else { return out };
+    let bases = BASES.map(|name| stages_of(&name.into()).and_then(Lane::of));
+    let [Some(with_memory), Some(alone)] = bases else { return out };
     let rows = list(&document["growth"]).filter_map(|of| {
-        let (predicted, measured) = (base.at(Shape::of(of)?), of["lane_raw_ns"].as_f64()?);
+        let shape = Shape::of(of)?;
+        let base = if shape.rows > 0.0 { &with_memory } else { &alone };
+        let (predicted, measured) = (base.at(shape), of["lane_raw_ns"].as_f64()?);
         let names = [text(&of["shape"]).to_owned(), of["memory_rows"].to_string()];
         Some(names.into_iter().chain([ns(predicted), ns(measured), error(predicted, measured)]).collect::<Vec<_>>())
     });
-    let head = [
-        "D/M/k",
-        "remembered rows",
-        "lane, predicted from the stages of the default model at D = 32",
-        "measured",
-        "error",
-    ];
+    let head = ["D/M/k", "remembered rows", "lane, predicted from the stages at D = 32", "measured", "error"];
     table(&mut out, "The lane at other shapes, raw values, ns a record:", &head, &rows.collect::<Vec<_>>());
     out
 }
