@@ -42,6 +42,24 @@ fn z_scores_use_the_population_deviation_of_observed_values() {
 }
 
 #[test]
+fn rows_that_are_not_contiguous_are_scaled_alike() {
+    let values = Array2::from_shape_fn((40, 33), |(i, j)| match (i * 7 + j) % 19 {
+        0 => f32::NAN,
+        1 => f32::NEG_INFINITY,
+        2 => 1e9,
+        _ => ((i * 31 + j * 17) % 101) as f32 * 0.37 - 9.0,
+    });
+    let kept = values.mapv(|value| if value.abs() < 1e6 { value } else { f32::NAN });
+    let fitted = fit(&numeric(33), kept.view());
+    let (plain, mask, counts) = transform(&fitted, &values);
+    let (mut out, mut other) = (Array2::zeros(values.dim()), Array2::zeros(values.dim()));
+    let columns_first = values.t().as_standard_layout().into_owned();
+    assert_eq!(fitted.transform(columns_first.t(), out.view_mut(), other.view_mut()), counts);
+    assert_eq!((out, other), (plain, mask), "a division says the same as a product with the inverse");
+    assert!(counts.missing > 0 && counts.clipped > 0);
+}
+
+#[test]
 fn the_largest_floats_give_finite_inputs() {
     for kind in [Kind::Numeric, Kind::Log, Kind::Cyclic { period: 24.0 }] {
         let schema = schema(vec![kind, Kind::Numeric]);

@@ -55,7 +55,10 @@ impl<F: Real> Adam<F> {
         model.threshold.mapv_inplace(|theta| theta.ln());
         let tensors = weights(model).zip(gradient.flat_mut());
         for ((weights, gradient), moments) in tensors.zip(self.first.flat_mut().zip(self.second.flat_mut())) {
-            wide(|| update(weights, gradient, moments, Rates { clip, rate, root }));
+            wide(
+                #[inline(always)]
+                || update(weights, gradient, moments, Rates { clip, rate, root }),
+            );
         }
         let most = LN_THRESHOLD_MAX;
         model.threshold.mapv_inplace(|ln| ln.max(F::of(-most)).min(F::of(most)).exp());
@@ -115,23 +118,29 @@ fn decay<F: Real>(model: &mut Autoencoder<F>, lr: f64, method: &Method) {
 /// Takes from each decoder row's gradient what would only change the row's length.
 fn project<F: Real>(model: &Autoencoder<F>, gradient: &mut Gradient<F>) {
     let (w_dec, mut gradient, n) = (model.w_dec.view(), gradient.w_dec.view_mut(), model.w_dec.ncols().max(1));
-    wide(|| {
-        for (gradient, row) in slice_mut(&mut gradient).chunks_exact_mut(n).zip(slice(&w_dec).chunks_exact(n)) {
-            let along = dot(gradient, row);
-            add_scaled(-along, row, gradient);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for (gradient, row) in slice_mut(&mut gradient).chunks_exact_mut(n).zip(slice(&w_dec).chunks_exact(n)) {
+                let along = dot(gradient, row);
+                add_scaled(-along, row, gradient);
+            }
+        },
+    );
 }
 
 fn renormalise<F: Real>(model: &mut Autoencoder<F>) {
     let n = model.w_dec.ncols().max(1);
     let mut w_dec = model.w_dec.view_mut();
-    wide(|| {
-        for row in slice_mut(&mut w_dec).chunks_exact_mut(n) {
-            let length = dot(row, row).sqrt().max(F::of(1e-8));
-            row.iter_mut().for_each(|entry| *entry /= length);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for row in slice_mut(&mut w_dec).chunks_exact_mut(n) {
+                let length = dot(row, row).sqrt().max(F::of(1e-8));
+                row.iter_mut().for_each(|entry| *entry /= length);
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::lanes::{LANES, add_scaled, dot, slice, slice_mut};
 use super::real::Real;
-use crate::wide::wide;
+use crate::wide::{MASKED, places, which, wide};
 
 /// Share of entries up to which these products are used; beyond it sgemm is trusted to be no slower (`benches/train.rs`).
 const SHARE_MAX: f64 = 0.2;
@@ -33,35 +33,37 @@ impl<F: Real> Entries<F> {
         let n_columns = matrix.ncols().max(1);
         let n_max = (SHARE_MAX * matrix.len() as f64) as usize;
         self.ends.clear();
-        // The last row is written behind what may be there before it is counted.
+        // A row is written before it is known to be too much.
         self.columns.resize(self.columns.len().max(n_max + n_columns), 0);
         self.values.resize(self.values.len().max(n_max + n_columns), F::zero());
-        wide(|| {
-            let mut n = 0;
-            for row in slice(&matrix).chunks_exact(n_columns) {
-                for (part, first) in row.chunks(LANES).zip((0..).step_by(LANES)) {
-                    self.append(part, first, &mut n);
+        wide(
+            #[inline(always)]
+            || {
+                let mut n = 0;
+                for row in slice(&matrix).chunks_exact(n_columns) {
+                    let (whole, rest) = row.as_chunks::<MASKED>();
+                    for (i, part) in whole.iter().enumerate() {
+                        self.append(part, i * MASKED, &mut n);
+                    }
+                    let mut last = [F::zero(); MASKED];
+                    last[..rest.len()].copy_from_slice(rest);
+                    self.append(&last, whole.len() * MASKED, &mut n);
+                    if n > n_max {
+                        return false;
+                    }
+                    self.ends.push(n);
                 }
-                if n > n_max {
-                    return false;
-                }
-                self.ends.push(n);
-            }
-            true
-        })
+                true
+            },
+        )
     }
 
     /// Writes the entries of `part`, whose first column is `first`, from `n` on.
     #[inline(always)]
-    fn append(&mut self, part: &[F], first: u32, n: &mut usize) {
-        let zero = F::zero();
-        // Most parts of a row of few active latents are empty.
-        if part.iter().map(|value| u32::from(*value != zero)).sum::<u32>() == 0 {
-            return;
-        }
-        for (column, &value) in (first..).zip(part) {
-            (self.columns[*n], self.values[*n]) = (column, value);
-            *n += usize::from(value != zero);
+    fn append(&mut self, part: &[F; MASKED], first: usize, n: &mut usize) {
+        for place in places(which(part, |value| value != F::zero())) {
+            (self.columns[*n], self.values[*n]) = ((first + place) as u32, part[place]);
+            *n += 1;
         }
     }
 
@@ -76,15 +78,11 @@ impl<F: Real> Entries<F> {
         }
     }
 
-    /// Columns and values of each row.
+    /// Columns and values of a row.
     #[inline(always)]
-    fn rows(&self) -> impl Iterator<Item = (&[u32], &[F])> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let row = start..end;
-            start = end;
-            (&self.columns[row.clone()], &self.values[row])
-        })
+    fn row(&self, row: usize) -> (&[u32], &[F]) {
+        let row = if row == 0 { 0 } else { self.ends[row - 1] }..self.ends[row];
+        (&self.columns[row.clone()], &self.values[row])
     }
 
     /// Their product with `right` `[columns, n]` into `out` `[rows, n]`.
@@ -92,26 +90,33 @@ impl<F: Real> Entries<F> {
         let (n, right) = (right.ncols().max(1), slice(&right));
         let out = slice_mut(&mut out);
         out.fill(F::zero());
-        wide(|| {
-            for (out, (columns, values)) in out.chunks_exact_mut(n).zip(self.rows()) {
-                for (at, out) in (0..n).step_by(LANES).zip(out.chunks_mut(LANES)) {
-                    add_rows((columns, values), right, (n, at), out);
+        wide(
+            #[inline(always)]
+            || {
+                for (i, out) in out.chunks_exact_mut(n).enumerate() {
+                    for (part, out) in out.chunks_mut(LANES).enumerate() {
+                        add_rows(self.row(i), right, (n, part * LANES), out);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Adds the product of their transpose with `right` `[rows, n]` to `out` `[columns, n]`.
     pub(super) fn add_transposed_times(&self, right: ArrayView2<'_, F>, mut out: ArrayViewMut2<'_, F>) {
         let (n, right) = (right.ncols().max(1), slice(&right));
         let out = slice_mut(&mut out);
-        wide(|| {
-            for (row, (columns, values)) in right.chunks_exact(n).zip(self.rows()) {
-                for (&column, &value) in columns.iter().zip(values) {
-                    add_scaled(value, row, &mut out[column as usize * n..][..n]);
+        wide(
+            #[inline(always)]
+            || {
+                for (i, row) in right.chunks_exact(n).enumerate() {
+                    let (columns, values) = self.row(i);
+                    for (&column, &value) in columns.iter().zip(values) {
+                        add_scaled(value, row, &mut out[column as usize * n..][..n]);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Writes what the product of `left` `[rows, n]` with the transpose of `right` `[columns, n]` is at their places to
@@ -121,14 +126,17 @@ impl<F: Real> Entries<F> {
         let (left, right) = (slice(&left), slice(&right));
         let out = slice_mut(&mut out);
         out.fill(F::zero());
-        wide(|| {
-            let rows = left.chunks_exact(n).zip(out.chunks_exact_mut(n_columns));
-            for ((left, out), (columns, _)) in rows.zip(self.rows()) {
-                for &column in columns {
-                    out[column as usize] = dot(left, &right[column as usize * n..][..n]);
+        wide(
+            #[inline(always)]
+            || {
+                let rows = left.chunks_exact(n).zip(out.chunks_exact_mut(n_columns));
+                for (i, (left, out)) in rows.enumerate() {
+                    for &column in self.row(i).0 {
+                        out[column as usize] = dot(left, &right[column as usize * n..][..n]);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 
@@ -192,8 +200,7 @@ mod tests {
     fn values_of_another_matrix_are_read_at_the_same_places() {
         let mut entries = entries(&array![[0.0, 2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 4.0, 0.0, 0.0]]);
         entries.read(array![[1.0, 3.0, 1.0, 1.0, 1.0], [1.0, 1.0, 5.0, 1.0, 1.0]].view());
-        let rows: Vec<_> = entries.rows().collect();
-        assert_eq!(rows, [(&[1][..], &[3.0][..]), (&[2], &[5.0])]);
+        assert_eq!([entries.row(0), entries.row(1)], [(&[1][..], &[3.0][..]), (&[2], &[5.0])]);
     }
 
     #[test]

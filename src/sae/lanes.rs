@@ -50,19 +50,22 @@ pub(super) fn dot<F: Real>(a: &[F], b: &[F]) -> F {
 
 /// Σ a² in f64.
 pub(super) fn sum_of_squares<F: Real>(a: &[F]) -> f64 {
-    wide(|| {
-        let mut sums = [0.0; LANES];
-        let (blocks, rest) = a.as_chunks::<LANES>();
-        for block in blocks {
-            for (sum, a) in sums.iter_mut().zip(block) {
+    wide(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0; LANES];
+            let (blocks, rest) = a.as_chunks::<LANES>();
+            for block in blocks {
+                for (sum, a) in sums.iter_mut().zip(block) {
+                    *sum += a.wide() * a.wide();
+                }
+            }
+            for (sum, a) in sums.iter_mut().zip(rest) {
                 *sum += a.wide() * a.wide();
             }
-        }
-        for (sum, a) in sums.iter_mut().zip(rest) {
-            *sum += a.wide() * a.wide();
-        }
-        total(sums)
-    })
+            total(sums)
+        },
+    )
 }
 
 /// The sum of the lanes, by halves.
@@ -80,23 +83,29 @@ pub(super) fn total<F: Real>(mut sums: [F; LANES]) -> F {
 /// Writes the sum of the rows of `matrix` `[rows, n]` to `out` `[n]`.
 pub(super) fn sum_rows<F: Real>(matrix: ArrayView2<'_, F>, out: &mut [F]) {
     out.fill(F::zero());
-    wide(|| {
-        for row in slice(&matrix).chunks_exact(out.len().max(1)) {
-            add_scaled(F::one(), row, out);
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for row in slice(&matrix).chunks_exact(out.len().max(1)) {
+                add_scaled(F::one(), row, out);
+            }
+        },
+    );
 }
 
 /// Takes the sum of the rows of `matrix`⊙`mask`, both `[rows, n]`, from `out` `[n]`.
 pub(super) fn subtract_masked_rows<F: Real>(matrix: ArrayView2<'_, F>, mask: ArrayView2<'_, F>, out: &mut [F]) {
     let n = out.len().max(1);
-    wide(|| {
-        for (row, mask) in slice(&matrix).chunks_exact(n).zip(slice(&mask).chunks_exact(n)) {
-            for ((out, &entry), &m) in out.iter_mut().zip(row).zip(mask) {
-                *out -= entry * m;
+    wide(
+        #[inline(always)]
+        || {
+            for (row, mask) in slice(&matrix).chunks_exact(n).zip(slice(&mask).chunks_exact(n)) {
+                for ((out, &entry), &m) in out.iter_mut().zip(row).zip(mask) {
+                    *out -= entry * m;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Writes the transpose of `matrix` to `out`.

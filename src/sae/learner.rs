@@ -132,15 +132,18 @@ impl<F: Real> Learner<F> {
         let fired_at = &mut self.fired_at;
         fired_at.fill(0);
         let mut n_counted = 0;
-        wide(|| {
-            let rows = slice(&latents).chunks_exact(fired_at.len().max(1)).zip(sample_weight);
-            for (latents, _) in rows.filter(|(_, weight)| **weight > F::zero()) {
-                n_counted += 1;
-                for (at, &f) in fired_at.iter_mut().zip(latents) {
-                    *at = if f > fires { n_counted } else { *at };
+        wide(
+            #[inline(always)]
+            || {
+                let rows = slice(&latents).chunks_exact(fired_at.len().max(1)).zip(sample_weight);
+                for (latents, _) in rows.filter(|(_, weight)| **weight > F::zero()) {
+                    n_counted += 1;
+                    for (at, &f) in fired_at.iter_mut().zip(latents) {
+                        *at = if f > fires { n_counted } else { *at };
+                    }
                 }
-            }
-        });
+            },
+        );
         for (since, &at) in self.since_fired.iter_mut().zip(&self.fired_at) {
             *since = if at > 0 { 0 } else { *since } + u64::from(n_counted - at);
         }

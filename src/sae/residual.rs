@@ -25,12 +25,15 @@ impl RowWeights {
         let columns = batch.column_weight;
         assert_eq!(columns.len(), batch.x.ncols(), "column_weight must be [n_inputs]");
         let mut values = 0.0;
-        wide(|| {
-            let masks = slice(&batch.mask).chunks_exact(columns.len().max(1));
-            for (mask, s) in masks.zip(batch.sample_weight) {
-                values += s.wide() * dot(mask, columns).wide().max(1.0);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                let masks = slice(&batch.mask).chunks_exact(columns.len().max(1));
+                for (mask, s) in masks.zip(batch.sample_weight) {
+                    values += s.wide() * dot(mask, columns).wide().max(1.0);
+                }
+            },
+        );
         let rows: f64 = batch.sample_weight.iter().map(|s| s.wide()).sum();
         for (weights, total) in [(&mut self.value, values), (&mut self.share, rows)] {
             weights.clear();
@@ -48,8 +51,14 @@ pub(super) fn add_residuals<F: Real>(
 ) -> f64 {
     let (add, out) = (Residuals { batch, weights, recons: slice(&recons), part }, slice_mut(at_recons));
     match objective.loss {
-        Loss::Mse => wide(|| add.run(|e| (e.wide() * e.wide(), e), out)),
-        Loss::Huber => wide(|| add.run(|e| objective.loss_of(e), out)),
+        Loss::Mse => wide(
+            #[inline(always)]
+            || add.run(|e| (e.wide() * e.wide(), e), out),
+        ),
+        Loss::Huber => wide(
+            #[inline(always)]
+            || add.run(|e| objective.loss_of(e), out),
+        ),
     }
 }
 
