@@ -331,7 +331,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
         pinned.push(Pinned { next: NextOffset { partition, offset }, low, high });
     }
     if !pinned.is_empty() {
-        let position = |pin: &Pinned| Position { next: pin.next, metadata: "".into() };
+        let position = |pin: &Pinned| Position { next: pin.next, metadata: String::new() };
         let next: Vec<Position> = pinned.iter().map(position).collect();
         consumer
             .commit(&list_of(topic, &next), CommitMode::Sync)
