@@ -41,7 +41,8 @@ fn daemon_that_scored(broker: &Broker, topics: &Topics, launch: &Launch, n: usiz
 fn prometheus_scrapes_the_daemon_and_promtool_accepts_its_page() {
     let Some(broker) = Broker::get() else { return };
     let topics = Topics::new(broker, 2);
-    let launch = topics.launch(broker);
+    // Metrics are what is proven here; a young adaptive threshold overlooks some of so many faults.
+    let launch = topics.launch(broker).set("threshold.kind", "quantile");
     let daemon = daemon_that_scored(broker, &topics, &launch, 500);
     daemon.wait_metrics(SOON, "the lag of both partitions", |metrics| {
         metrics.with("strayd_consumer_lag_records", &[]).count() == 2
@@ -55,7 +56,8 @@ fn prometheus_scrapes_the_daemon_and_promtool_accepts_its_page() {
     let Some(prometheus) = Prometheus::start(launch.admin(), "") else { return };
     wait_until(SOON, "a scrape", || prometheus.query("strayd_records_scored_total") == [500.0]);
     assert_eq!(prometheus.query("up{job=\"strayd\"}"), [1.0]);
-    assert!(prometheus.query("sum(strayd_anomalies_total)")[0] >= 10.0);
+    let n_anomalies = prometheus.query("sum(strayd_anomalies_total)")[0];
+    assert!(n_anomalies >= 10.0, "{n_anomalies} of 10 planted anomalies");
     assert_eq!(prometheus.query("strayd_records_rejected_total{reason=\"malformed\"}"), [1.0]);
     assert_eq!(prometheus.query("sum(strayd_inflight_batches)"), [0.0]);
     assert_eq!(prometheus.query("histogram_quantile(0.99, strayd_end_to_end_latency_seconds_bucket) < 60").len(), 1);
