@@ -1,6 +1,8 @@
 //! Sums of few rows of a matrix: what a row with few active latents decodes to, and one row by itself encodes to.
 //!
 //! A product with all rows costs the same whatever is 0 in it, and calling it costs as much as a dozen rows take here.
+//! Terms are added in the order of the factors, each fused with its product, and the bias last: so does sgemm, and a row
+//! scores alike in a small batch and in a large one.
 
 use super::real::Real;
 use crate::wide::{MASKED, places, which, wide};
@@ -31,7 +33,7 @@ pub(super) fn sum_rows<F: Real>(bias: &[F], factors: &[F], matrix: &[F], out: &m
         #[inline(always)]
         || {
             for (factors, out) in factors.chunks_exact(n).zip(out.chunks_exact_mut(n_columns)) {
-                out.copy_from_slice(bias);
+                out.fill(F::zero());
                 let (whole, rest) = factors.as_chunks::<MASKED>();
                 for (factors, matrix) in whole.iter().zip(matrix.chunks_exact(MASKED * n_columns)) {
                     add_rows(factors, matrix, out);
@@ -39,6 +41,9 @@ pub(super) fn sum_rows<F: Real>(bias: &[F], factors: &[F], matrix: &[F], out: &m
                 let mut last = [F::zero(); MASKED];
                 last[..rest.len()].copy_from_slice(rest);
                 add_rows(&last, &matrix[(n - rest.len()) * n_columns..], out);
+                for (sum, b) in out.iter_mut().zip(bias) {
+                    *sum += *b;
+                }
             }
         },
     );
@@ -56,7 +61,7 @@ fn add_rows<F: Real>(factors: &[F; MASKED], matrix: &[F], out: &mut [F]) {
             let (factor, at) = (factors[place], place * width + i * COLUMNS);
             let row: &[F; COLUMNS] = matrix[at..at + COLUMNS].try_into().expect("it is that long");
             for (sum, w) in sums.iter_mut().zip(row) {
-                *sum += factor * *w;
+                *sum = factor.mul_add(*w, *sum);
             }
         }
         *block = sums;
@@ -67,7 +72,7 @@ fn add_rows<F: Real>(factors: &[F; MASKED], matrix: &[F], out: &mut [F]) {
     for place in places(active) {
         let row = &matrix[(place + 1) * width - rest.len()..(place + 1) * width];
         for (sum, w) in rest.iter_mut().zip(row) {
-            *sum += factors[place] * *w;
+            *sum = factors[place].mul_add(*w, *sum);
         }
     }
 }
