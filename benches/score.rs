@@ -81,7 +81,7 @@ fn decoding(c: &mut Criterion) {
 }
 
 fn scoring(c: &mut Criterion) {
-    let rows = rows(256);
+    let rows = rows(N_ROWS);
     for (name, model) in models() {
         let mut group = c.benchmark_group(format!("score/{name}"));
         for n_rows in [1, 64, 256] {
@@ -95,7 +95,7 @@ fn scoring(c: &mut Criterion) {
         }
         group.throughput(Throughput::Elements(1));
         let mut workspace = Workspace::new();
-        model.score(rows.values.view(), &mut workspace);
+        model.score(rows.values.slice(s![..1, ..]), &mut workspace);
         group.bench_function("explain", |b| {
             b.iter(|| model.explain(black_box(rows.values.row(0)), &workspace, 0, 5));
         });
@@ -109,6 +109,7 @@ fn stages(group: &mut BenchmarkGroup<'_, WallTime>, model: &Model, batch: ArrayV
     let weights = preprocessor.column_weights();
     let id = |stage: &str| BenchmarkId::new(stage, batch.nrows());
     let (mut x, mut mask) = (Array2::zeros(batch.dim()), Array2::zeros(batch.dim()));
+    preprocessor.transform(batch, x.view_mut(), mask.view_mut());
     group.bench_function(id("preprocess"), |b| {
         b.iter(|| preprocessor.transform(black_box(batch), x.view_mut(), mask.view_mut()));
     });

@@ -11,6 +11,13 @@ pub fn wide<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
+/// The same for work that is written in vectors, whose sums have as many parts as a vector has lanes: they round differently
+/// on another processor.
+#[inline(always)]
+pub fn wide_by<W: pulp::WithSimd>(work: W) -> W::Output {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// Values of which [`which`] tells apart those that are wanted.
 pub const MASKED: usize = 64;
 

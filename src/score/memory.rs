@@ -6,14 +6,15 @@
 //! never learns: a new model brings a new memory.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
+use pulp::{Simd, WithSimd};
 
 use super::bounds::{BLOCK, Bounds, Least, Query};
-use crate::wide::{places, which, wide};
+use crate::wide::{places, which, wide_by};
 
 /// Rows near a row that are averaged. One is noise, and a stored row would be its own.
 pub(super) const NEIGHBOURS: usize = 5;
 
-/// Sums of a distance that are independent of each other, so that the compiler can keep them in one register.
+/// Places of a block that are looked at together for low bounds.
 const LANES: usize = 16;
 
 /// What rounding may take from a distance that is compared with bounds.
@@ -64,26 +65,7 @@ impl Memory {
     ) {
         let contiguous = "buffers of a batch are in standard layout";
         let (x, mask) = (x.to_slice().expect(contiguous), mask.to_slice().expect(contiguous));
-        let rows = self.rows.as_slice().expect("it was made so");
-        let (width, n_near) = (weights.len(), NEIGHBOURS.min(self.rows.nrows()));
-        let total: f32 = weights.iter().sum();
-        wide(
-            #[inline(always)]
-            || {
-                for (x, mask) in x.chunks_exact(width).zip(mask.chunks_exact(width)) {
-                    near.weights.resize(width, 0.0);
-                    for ((out, c), m) in near.weights.iter_mut().zip(weights).zip(mask) {
-                        *out = c * m;
-                    }
-                    let least = self.bounds.of(x, mask, &mut near.query);
-                    let observed = if near.query.missing.is_empty() { total } else { near.weights.iter().sum() };
-                    let unseen = f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE);
-                    let squares = nearest(rows, x, near, &least);
-                    let distances = squares[..n_near].iter().map(|square| (f64::from(*square) * unseen).sqrt());
-                    out.push(distances.sum::<f64>() / n_near as f64);
-                }
-            },
-        );
+        wide_by(Search { memory: self, x, mask, weights, near, out });
     }
 
     /// Adds to `parts` `[n_inputs]` the share of each input in the squared distance of one row to its nearest, times
@@ -115,19 +97,56 @@ impl Memory {
     }
 }
 
+/// The search for the neighbours of a batch.
+struct Search<'a> {
+    memory: &'a Memory,
+    x: &'a [f32],
+    mask: &'a [f32],
+    weights: &'a [f32],
+    near: &'a mut Near,
+    out: &'a mut Vec<f64>,
+}
+
+impl WithSimd for Search<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { memory, x, mask, weights, near, out } = self;
+        let rows = memory.rows.as_slice().expect("it was made so");
+        let (width, n_near) = (weights.len(), NEIGHBOURS.min(memory.rows.nrows()));
+        let total: f32 = weights.iter().sum();
+        for (x, mask) in x.chunks_exact(width).zip(mask.chunks_exact(width)) {
+            near.weights.resize(width, 0.0);
+            for ((out, c), m) in near.weights.iter_mut().zip(weights).zip(mask) {
+                *out = c * m;
+            }
+            let least = memory.bounds.of(x, mask, &mut near.query);
+            let observed = if near.query.missing.is_empty() { total } else { near.weights.iter().sum() };
+            let unseen = f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE);
+            let squares = nearest(simd, rows, x, near, &least);
+            let mut sum = 0.0;
+            for square in &squares[..n_near] {
+                sum += (f64::from(*square) * unseen).sqrt();
+            }
+            out.push(sum / n_near as f64);
+        }
+    }
+}
+
 /// The squared distances of `x` to the nearest of `rows`, given their bounds.
 ///
 /// The rows of five low bounds give a distance within which five are. Every other row whose bound is no more is looked at,
 /// and the distance shrinks on the way.
 #[inline(always)]
-fn nearest(rows: &[f32], x: &[f32], near: &mut Near, least: &Least) -> Smallest {
+fn nearest<S: Simd>(simd: S, rows: &[f32], x: &[f32], near: &mut Near, least: &Least) -> Smallest {
     let Near { query, weights } = near;
     let row = |i: usize| &rows[i * x.len()..(i + 1) * x.len()];
     let mut held = [f32::INFINITY; NEIGHBOURS];
     let (pivots, n_pivots) = pivots(least);
     for &i in &pivots[..n_pivots] {
         query.relative[i / BLOCK][i % BLOCK] = f32::INFINITY;
-        keep(&mut held, squared_distance(x, row(i), weights));
+        keep(&mut held, squared_distance(simd, x, row(i), weights));
     }
     let limit_of = |held: &Smallest| held[NEIGHBOURS - 1] * (1.0 + ROUNDING) - query.common;
     let mut limit = limit_of(&held);
@@ -141,7 +160,7 @@ fn nearest(rows: &[f32], x: &[f32], near: &mut Near, least: &Least) -> Smallest 
         }
         for lane in places(which(relative, |bound| bound < at_start)) {
             if relative[lane] < limit {
-                keep(&mut held, squared_distance(x, row(block * BLOCK + lane), weights));
+                keep(&mut held, squared_distance(simd, x, row(block * BLOCK + lane), weights));
                 limit = limit_of(&held);
             }
         }
@@ -188,29 +207,22 @@ fn keep(held: &mut Smallest, square: f32) {
     }
 }
 
-/// Σ c·(x − y)².
+/// Σ c·(x − y)². In vectors by hand: of a loop over so few inputs the compiler makes pairs.
 #[inline(always)]
-fn squared_distance(x: &[f32], y: &[f32], weights: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    let ((x_lanes, x_rest), (y_lanes, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    let (c_lanes, c_rest) = weights.as_chunks::<LANES>();
-    for ((x, y), c) in x_lanes.iter().zip(y_lanes).zip(c_lanes) {
-        for lane in 0..LANES {
-            let difference = x[lane] - y[lane];
-            sums[lane] += c[lane] * difference * difference;
-        }
+fn squared_distance<S: Simd>(simd: S, x: &[f32], y: &[f32], weights: &[f32]) -> f32 {
+    let ((x, x_rest), (y, y_rest)) = (S::as_simd_f32s(x), S::as_simd_f32s(y));
+    let (weights, weights_rest) = S::as_simd_f32s(weights);
+    let mut sums = simd.splat_f32s(0.0);
+    for ((x, y), c) in x.iter().zip(y).zip(weights) {
+        let difference = simd.sub_f32s(*x, *y);
+        sums = simd.mul_add_e_f32s(simd.mul_f32s(*c, difference), difference, sums);
     }
-    for (((sum, x), y), c) in sums.iter_mut().zip(x_rest).zip(y_rest).zip(c_rest) {
-        *sum += c * (x - y) * (x - y);
+    if !x_rest.is_empty() {
+        let difference = simd.sub_f32s(simd.partial_load_f32s(x_rest), simd.partial_load_f32s(y_rest));
+        let c = simd.partial_load_f32s(weights_rest);
+        sums = simd.mul_add_e_f32s(simd.mul_f32s(c, difference), difference, sums);
     }
-    let mut n = LANES;
-    while n > 1 {
-        n /= 2;
-        for lane in 0..n {
-            sums[lane] += sums[lane + n];
-        }
-    }
-    sums[0]
+    simd.reduce_sum_f32s(sums)
 }
 
 /// The places of the smallest few of `values`, and how many there are; ties go to the lower place.

@@ -6,12 +6,17 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
-/// Values of a bin that are compared without a look at how many there are; bins with more are searched by halves.
-const COMPARED: usize = 4;
+use crate::wide::wide;
 
-/// Bins for each value of an input, and most of them: in twice as many bins as values hardly one holds more than four.
+/// Values of a bin that two halvings without a branch tell apart; bins with more are searched.
+const COMPARED: usize = 3;
+
+/// Bins for each value of an input, and most of them: in twice as many bins as values few hold more than three.
 const BINS_PER_VALUE: usize = 2;
 const BINS_MAX: usize = 4096;
+
+/// Says that a bin holds more; there are far fewer values.
+const CROWDED: u32 = 1 << 31;
 
 /// Rows whose sums are built up together, input by input, so that one input's table stays near.
 const BLOCK: usize = 256;
@@ -30,7 +35,7 @@ struct Column {
     /// Where the bins begin, and how many there are in a unit.
     low: f32,
     bins_per_unit: f32,
-    /// How many values are in the bins before each, `[n_bins + 1]`.
+    /// How many values are in the bins before each, `[n_bins + 1]`, with a bit where the bin is crowded.
     before: Vec<u32>,
     /// The surprise between the value before and each value, and at the value, `[n_values + 1]`.
     surprise: Vec<[f32; 2]>,
@@ -60,25 +65,45 @@ impl Column {
             column.before[bin + 1] += 1;
         }
         (0..n_bins).for_each(|bin| column.before[bin + 1] += column.before[bin]);
+        for bin in 0..n_bins {
+            let is_crowded = column.before[bin + 1] - column.before[bin] > COMPARED as u32;
+            column.before[bin] |= if is_crowded { CROWDED } else { 0 };
+        }
         column.values.extend([f32::INFINITY; COMPARED + 1]);
         column
     }
 
     /// Rises with the value, so that only values of the same bin need to be compared. Beyond the ends: the first or last.
+    #[inline(always)]
     fn bin(&self, value: f32) -> usize {
-        (((value - self.low) * self.bins_per_unit) as usize).min(self.before.len() - 2)
+        /// From here on an f32 is whole, and its low bits are the number: 2^23.
+        const WHOLE: f32 = 8_388_608.0;
+        let (at, last) = ((value - self.low) * self.bins_per_unit, (self.before.len() - 2) as f32);
+        let at = if at > 0.0 { at } else { 0.0 };
+        let at = if at < last { at } else { last };
+        ((at + WHOLE).to_bits() - WHOLE.to_bits()) as usize
     }
 
     /// Surprise at a value.
+    #[inline(always)]
     fn of(&self, value: f32) -> f32 {
         let bin = self.bin(value);
-        let (from, to) = (self.before[bin] as usize, self.before[bin + 1] as usize);
-        let place = if to - from <= COMPARED {
-            from + self.values[from..from + COMPARED].iter().map(|v| usize::from(*v < value)).sum::<usize>()
+        let from = self.before[bin];
+        let place = if from & CROWDED == 0 {
+            let mut place = from as usize;
+            place += if self.values[place + 1] < value { 2 } else { 0 };
+            place + usize::from(self.values[place] < value)
         } else {
-            from + self.values[from..to].partition_point(|v| *v < value)
+            self.search(bin, value)
         };
         self.surprise[place][usize::from(self.values[place] == value)]
+    }
+
+    /// How many values are below `value`, which is in a crowded bin.
+    #[cold]
+    fn search(&self, bin: usize, value: f32) -> usize {
+        let [from, to] = [bin, bin + 1].map(|bin| (self.before[bin] & !CROWDED) as usize);
+        from + self.values[from..to].partition_point(|v| *v < value)
     }
 }
 
@@ -97,19 +122,30 @@ impl Tails {
         let contiguous = "buffers of a batch are in standard layout";
         let (x, mask) = (x.to_slice().expect(contiguous), mask.to_slice().expect(contiguous));
         let width = weights.len();
-        let total: f32 = weights.iter().sum();
-        for (x, mask) in x.chunks(BLOCK * width).zip(mask.chunks(BLOCK * width)) {
-            let (mut sums, mut observed) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
-            for (j, (column, c)) in self.columns.iter().zip(weights).enumerate() {
-                let values = x[j..].iter().step_by(width).zip(mask[j..].iter().step_by(width));
-                for ((sum, observed), (value, m)) in sums.iter_mut().zip(&mut observed).zip(values) {
-                    *sum += c * column.of(*value) * m;
-                    *observed += c * m;
+        wide(
+            #[inline(always)]
+            || {
+                for (x, mask) in x.chunks(BLOCK * width).zip(mask.chunks(BLOCK * width)) {
+                    self.add_block(x, mask, weights, out);
                 }
+            },
+        );
+    }
+
+    /// The same for up to [`BLOCK`] rows.
+    #[inline(always)]
+    fn add_block(&self, x: &[f32], mask: &[f32], weights: &[f32], out: &mut Vec<f64>) {
+        let (width, total) = (weights.len(), weights.iter().sum::<f32>());
+        let (mut sums, mut observed) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
+        for (j, (column, c)) in self.columns.iter().zip(weights).enumerate() {
+            let values = x.chunks_exact(width).zip(mask.chunks_exact(width));
+            for ((sum, observed), (x, mask)) in sums.iter_mut().zip(&mut observed).zip(values) {
+                *sum += c * column.of(x[j]) * mask[j];
+                *observed += c * mask[j];
             }
-            out.extend(sums.iter().zip(observed).take(x.len() / width).map(|(sum, observed)| {
-                f64::from(*sum) * f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE)
-            }));
+        }
+        for (sum, observed) in sums.iter().zip(observed).take(x.len() / width) {
+            out.push(f64::from(*sum) * f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE));
         }
     }
 
