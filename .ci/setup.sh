@@ -18,8 +18,8 @@ if ! has cargo; then
     exit 1
 fi
 
-# 17 out of: openjdk version "17.0.15" 2025-04-15
-java_major() { java -version 2>&1 | sed -n '1s/.*"\([0-9]*\).*/\1/p'; }
+# 17 out of: openjdk version "17.0.15" 2025-04-15, which may not be the first line
+java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p'; }
 
 # Each test asks for the thing itself, not for a package of ours, so that other sources of it are as good.
 packages=()
