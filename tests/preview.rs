@@ -203,7 +203,7 @@ fn every_panel_is_drawn_from_a_plant_with_troubles() {
     assert_eq!(stage.daemon.sigterm(SOON), 0);
 }
 
-/// Three minutes: a drift with rounds, a restart with a backlog, a bad model handed over, promoted by hand and rolled back, feedback.
+/// Three minutes: a drift with rounds, a restart with a backlog, a bad model handed over, promoted by hand and rolled back, feedback, a reload.
 fn play(stage: &mut Stage<'_>) {
     stage.flow(45);
     stage.restart_after(40_000);
@@ -225,7 +225,9 @@ fn play(stage: &mut Stage<'_>) {
     let published = stage.broker.consume_to_end(&stage.topics.anomalies, SOON);
     let id = published.last().expect("something was published").json()["id"].as_str().expect("an id").to_owned();
     stage.strayd(&["feedback", &id, "false_positive"]);
-    stage.flow(30);
+    stage.flow(10);
+    stage.daemon.signal(libc::SIGHUP);
+    stage.flow(20);
 }
 
 fn draw(prometheus: &Prometheus, start: f64, end: f64, folder: &Path) {
