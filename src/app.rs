@@ -24,6 +24,7 @@ use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
 use crate::journal::{Desk, FileJournal, Journal, TopicJournal};
+use crate::kafka::Transactional;
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
@@ -288,14 +289,20 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 fn spawn_lane(config: &Config, shared: &Shared, shutdown: &Shutdown, i: usize) -> anyhow::Result<supervise::Worker> {
-    let sink = KafkaSink::new(&config.kafka, &config.output, &format!("strayd-out-{i}"))
-        .map_err(|error| anyhow!("lane {i}: {error}"))?;
-    let sink: Arc<dyn Sink> = Arc::new(sink);
-    let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout, config.threshold.rewind()));
+    let kafka = &config.kafka;
+    let sink = KafkaSink::of_lane(kafka, &config.output, i).map_err(|error| anyhow!("lane {i}: {error}"))?;
+    let sink = Arc::new(sink);
+    let transactions = kafka.is_exactly_once().then(|| Arc::clone(&sink) as Arc<dyn Transactional>);
+    let sink: Arc<dyn Sink> = sink;
+    let settling = Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout, config.threshold.rewind());
+    let settling = Arc::new(settling.exactly_once(kafka.is_exactly_once()));
     let listener: Arc<dyn Assignment> = Arc::clone(&settling) as _;
-    let source = KafkaSource::subscribe(&config.kafka, &config.input, i, listener)
+    let source = KafkaSource::subscribe(kafka, &config.input, i, listener, transactions)
         .map_err(|error| anyhow!("lane {i}: {error}"))?;
-    let lane = Lane::new(i, shared.clone(), Box::new(source), sink, settling);
+    let mut lane = Lane::new(i, shared.clone(), Box::new(source), sink, settling);
+    if kafka.is_exactly_once() {
+        lane = lane.committing(kafka.commit_interval());
+    }
     let (shutdown, health) = (shutdown.clone(), shared.health.clone());
     supervise::spawn(&format!("lane-{i}"), move || {
         let outcome = lane.run(&shutdown);

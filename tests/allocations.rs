@@ -102,9 +102,9 @@ impl Source for Endless {
         Ok(Polled::Records(max))
     }
 
-    fn store(&mut self, positions: &[Position]) -> usize {
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
         assert!(positions.iter().all(|position| position.metadata.contains("alpha")), "{positions:?}");
-        0
+        Ok(0)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {

@@ -44,11 +44,11 @@ impl Assignment for Held {
         rewound.map(|a| NextOffset { partition: a.partition, offset: a.settled.unwrap_or(0) - self.rewind }).collect()
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Result<Vec<Position>, String> {
         assert!(!lost, "{partitions:?} are lost");
         let mut owned = self.owned.lock().expect("no panic under this lock");
         let leaving = partitions.iter().map(|partition| (*partition, owned.remove(partition).expect("it was ours")));
-        leaving.filter_map(|(partition, owned)| Some(position(partition, owned.next?))).collect()
+        Ok(leaving.filter_map(|(partition, owned)| Some(position(partition, owned.next?))).collect())
     }
 }
 
@@ -69,7 +69,7 @@ impl Member {
         let config = source::Config { topic: topic.into(), ..source::Config::default() };
         let held = Arc::new(Held { rewind, ..Held::default() });
         let listener = Arc::clone(&held) as Arc<dyn Assignment>;
-        Self { source: KafkaSource::subscribe(&client, &config, 0, listener).expect("valid settings"), held }
+        Self { source: KafkaSource::subscribe(&client, &config, 0, listener, None).expect("valid settings"), held }
     }
 
     fn n_owned(&self) -> usize {
@@ -91,7 +91,7 @@ impl Member {
             let owned = self.held.owned.lock().expect("no panic under this lock");
             owned.iter().filter_map(|(partition, owned)| Some(position(*partition, owned.next?))).collect()
         };
-        assert_eq!(self.source.store(&read), 0);
+        assert_eq!(self.source.store(&read), Ok(0));
         match polled.expect("the broker answers") {
             Polled::Records(n) => n,
             Polled::End => unreachable!("a topic has no end"),

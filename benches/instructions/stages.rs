@@ -271,8 +271,8 @@ impl Source for Endless {
         Ok(Polled::Records(n))
     }
 
-    fn store(&mut self, _: &[Position]) -> usize {
-        0
+    fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
+        Ok(0)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {

@@ -161,7 +161,7 @@ impl Source for TimedSource {
         })
     }
 
-    fn store(&mut self, positions: &[Position]) -> usize {
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
         open(&self.log).settled(positions);
         self.inner.store(positions)
     }
@@ -227,7 +227,7 @@ pub fn strayd(job: &Job) -> anyhow::Result<Delay> {
     let sink: Arc<dyn Sink> = Arc::new(TimedSink { inner, log: Arc::clone(&log) });
     let settling = Arc::new(Settling::new(Arc::clone(&sink), config.pipeline.drain_timeout, config.threshold.rewind()));
     let listener: Arc<dyn Assignment> = Arc::clone(&settling) as _;
-    let inner = KafkaSource::subscribe(&config.kafka, &config.input, 0, listener)?;
+    let inner = KafkaSource::subscribe(&config.kafka, &config.input, 0, listener, None)?;
     let source = TimedSource { inner, log: Arc::clone(&log), said: false };
     let lane = Lane::new(0, shared.clone(), Box::new(source), sink, settling);
 

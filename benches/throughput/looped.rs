@@ -34,8 +34,8 @@ impl Source for Looped {
         Ok(if n == 0 { Polled::End } else { Polled::Records(n as usize) })
     }
 
-    fn store(&mut self, _: &[Position]) -> usize {
-        0
+    fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
+        Ok(0)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Problem, RawConfig};
-use crate::kafka::Protocol;
+use crate::kafka::{Protocol, TRANSACTION_TIMEOUT};
 use crate::preprocess::Wish;
 
 /// librdkafka's default of `max.poll.interval.ms`.
@@ -91,7 +91,13 @@ impl Found {
         self.need((1..=1800).contains(&secs), "kafka.session_timeout", || {
             format!("{} must be from 1 s to 30 min", humantime::format_duration(kafka.session_timeout))
         });
-        self.need(!kafka.commit_interval.is_zero(), "kafka.commit_interval", || "0 s would never commit".into());
+        let every = kafka.commit_interval();
+        self.need(!every.is_zero(), "kafka.commit_interval", || "0 s would never commit".into());
+        let is_short = !kafka.is_exactly_once() || every * 2 <= TRANSACTION_TIMEOUT;
+        self.need(is_short, "kafka.commit_interval", || {
+            let timeout = humantime::format_duration(TRANSACTION_TIMEOUT);
+            format!("{} is more than half the {timeout} after which the broker aborts a transaction", humantime::format_duration(every))
+        });
         let sasl = matches!(kafka.security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
         self.need(!sasl || kafka.security.sasl_mechanism.is_some(), "kafka.security.sasl_mechanism", || {
             "it is not set; kafka.security.protocol wants PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".into()

@@ -5,11 +5,12 @@
 
 #[expect(unsafe_code, reason = "rdkafka has no batches; each block says why it is sound")]
 mod batch;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use batch::{BatchConsumer, Inlet, RawMessage};
+pub use transaction::{Broken, Delivery, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions};
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +38,12 @@ pub struct Config {
     /// How long the group waits for a silent member before it gives its partitions away. Default 45 s.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How often settled offsets are committed. Default 1 s.
+    /// What is promised of each record's output. Default `at_least_once`.
+    pub delivery: Delivery,
+    /// How often settled offsets are committed; with `exactly_once` how often outputs become visible. Default 1 s, with
+    /// `exactly_once` 100 ms.
     #[serde(with = "humantime_serde")]
-    pub commit_interval: Duration,
+    pub commit_interval: Option<Duration>,
     /// How long a record may wait for its acknowledgement before strayd gives up and stops. Must be shorter than
     /// librdkafka's `max.poll.interval.ms` (5 min). Default 2 min.
     #[serde(with = "humantime_serde")]
@@ -56,7 +61,8 @@ impl Default for Config {
             group: "strayd".into(),
             instance: None,
             session_timeout: Duration::from_secs(45),
-            commit_interval: Duration::from_secs(1),
+            delivery: Delivery::default(),
+            commit_interval: None,
             delivery_timeout: Duration::from_secs(120),
             security: Security::default(),
             librdkafka: BTreeMap::new(),
@@ -119,6 +125,26 @@ pub struct SecretError {
 }
 
 impl Config {
+    /// How often settled offsets are committed, and outputs become visible.
+    pub fn commit_interval(&self) -> Duration {
+        self.commit_interval.unwrap_or(match self.delivery {
+            Delivery::AtLeastOnce => Duration::from_secs(1),
+            Delivery::ExactlyOnce => Duration::from_millis(100),
+        })
+    }
+
+    /// Whether outputs and offsets are committed together.
+    pub fn is_exactly_once(&self) -> bool {
+        self.delivery == Delivery::ExactlyOnce
+    }
+
+    /// The `transactional.id` of lane `lane`. With an instance it stays the same over restarts, and a new start fences what is
+    /// left of the old one at once; without, the broker does after the transaction's timeout.
+    pub fn transactional_id(&self, lane: usize) -> String {
+        static OF_PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
+        format!("{}.{}.{lane}", self.group, self.instance.as_deref().unwrap_or(&OF_PROCESS))
+    }
+
     /// The settings of a client called `<client.id>`, before consumer or producer add theirs.
     ///
     /// Errors: the password file can't be read.
@@ -337,6 +363,15 @@ mod tests {
         let security = Security { password_file: Some("/no/such/file".into()), ..Security::default() };
         let error = Config { security, ..Config::default() }.client("c").expect_err("unreadable");
         assert!(error.to_string().starts_with("kafka.security.password_file = /no/such/file: "), "{error}");
+    }
+
+    #[test]
+    fn a_named_instance_keeps_its_transactional_ids() {
+        let named = Config { instance: Some("a".into()), ..Config::default() };
+        assert_eq!(named.transactional_id(1), "strayd.a.1");
+        let unnamed = Config::default();
+        assert_eq!(unnamed.transactional_id(0), unnamed.transactional_id(0));
+        assert_ne!(unnamed.transactional_id(0), unnamed.transactional_id(1));
     }
 
     #[test]

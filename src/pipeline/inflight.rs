@@ -61,6 +61,17 @@ impl Inflight {
         self.entries.is_empty()
     }
 
+    /// Whether something is settled and not stored.
+    pub fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    /// Forgets every batch, and what is settled and not stored: their records come again.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        self.settled.clear();
+    }
+
     /// Adds a batch. Partitions that have left since it was read are dropped from it.
     pub fn push(&mut self, reached: impl Iterator<Item = Reached>, receipt: &Receipt, newest_time_ms: i64) {
         let waits_with = |tail: &Entry| tail.receipt.is_same(receipt) || receipt.is_settled();
@@ -143,6 +154,8 @@ pub struct Settling {
     rewind: u64,
     sink: Arc<dyn Sink>,
     drain_timeout: Duration,
+    /// Whether everything that was sent is committed together, or nothing.
+    exactly_once: bool,
     n_assigned: AtomicI64,
     n_rebalances: AtomicU64,
     joined: AtomicBool,
@@ -159,10 +172,23 @@ impl Settling {
             rewind,
             sink,
             drain_timeout,
+            exactly_once: false,
             n_assigned: AtomicI64::new(0),
             n_rebalances: AtomicU64::new(0),
             joined: AtomicBool::new(false),
         }
+    }
+
+    /// Settles everything that was sent together, or nothing of it.
+    #[must_use]
+    pub fn exactly_once(mut self, wanted: bool) -> Self {
+        self.exactly_once = wanted;
+        self
+    }
+
+    /// Whether everything that was sent is settled together.
+    pub fn is_exactly_once(&self) -> bool {
+        self.exactly_once
     }
 
     /// The unsettled batches. Only the lane's own thread asks, so the lock is never contended.
@@ -224,7 +250,7 @@ impl Assignment for Settling {
         starts
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Result<Vec<Position>, String> {
         self.n_assigned.fetch_sub(i64::try_from(partitions.len()).unwrap_or(0), Ordering::Relaxed);
         self.n_rebalances.fetch_add(1, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -232,19 +258,25 @@ impl Assignment for Settling {
         loop {
             let mut inflight = self.inflight();
             // A failure is found by the lane too, right after this call, and it stops.
-            if inflight.settle(|_| ()).is_err() || lost || !inflight.waits_for(partitions) || Instant::now() >= deadline
-            {
+            let has_failed = inflight.settle(|_| ()).is_err();
+            let waits = if self.exactly_once { !inflight.is_empty() } else { inflight.waits_for(partitions) };
+            if has_failed || lost || !waits || Instant::now() >= deadline {
                 break;
             }
             drop(inflight);
             self.sink.poll(Duration::from_millis(10));
         }
         let (mut inflight, mut positions) = (self.inflight(), Vec::new());
-        if !lost {
+        let is_whole = !self.exactly_once || inflight.is_empty();
+        if !lost && is_whole {
             inflight.take_settled(&mut positions);
         }
         inflight.revoke(partitions);
-        positions
+        match (self.exactly_once, lost, is_whole) {
+            (true, true, _) => Err("partitions were lost to another member of the group".into()),
+            (true, false, false) => Err("outputs were not acknowledged before their partitions left".into()),
+            (_, _, _) => Ok(positions),
+        }
     }
 }
 
@@ -326,7 +358,7 @@ mod tests {
         let late = pending();
         settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().push([reached(0, 20, 0)].into_iter(), &late, 0);
-        assert_eq!(settling.revoked(&[0], false), [position(0, 10)]);
+        assert_eq!(settling.revoked(&[0], false), Ok(vec![position(0, 10)]));
         assert_eq!(settling.inflight().epoch(0), 1);
     }
 
@@ -337,7 +369,7 @@ mod tests {
         assert_eq!(settling.assigned(&[came(Some(500))]), [NextOffset { partition: 3, offset: 400 }]);
         let (epoch, resume) = settling.assignment(3);
         assert_eq!((epoch, resume.map(|resume| resume.live_from)), (0, Some(500)));
-        settling.revoked(&[3], false);
+        settling.revoked(&[3], false).expect("at least once");
         assert_eq!(settling.assignment(3), (1, None));
         assert_eq!(settling.assigned(&[came(None)]), []);
         assert_eq!(settling.assignment(3), (1, None), "a partition without a committed offset has no past");
@@ -365,10 +397,10 @@ mod tests {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::ZERO, 0);
         settling.inflight().push([reached(0, 10, 0), reached(1, 7, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().settle(|_| ()).expect("no failure");
-        assert_eq!(settling.revoked(&[0], false), [position(0, 10), position(1, 7)]);
+        assert_eq!(settling.revoked(&[0], false), Ok(vec![position(0, 10), position(1, 7)]));
         settling.inflight().push([reached(0, 20, 1), reached(1, 17, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().settle(|_| ()).expect("no failure");
-        assert_eq!(settling.revoked(&[0], true), [], "nothing is stored of a partition that is lost");
+        assert_eq!(settling.revoked(&[0], true), Ok(vec![]), "nothing is stored of a partition that is lost");
         assert_eq!(settle(&mut settling.inflight()), [(1, 17)], "and nothing is forgotten of one that is kept");
     }
 
@@ -376,6 +408,6 @@ mod tests {
     fn a_lost_partition_stores_nothing() {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::from_secs(60), 0);
         settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
-        assert!(settling.revoked(&[0], true).is_empty());
+        assert_eq!(settling.revoked(&[0], true), Ok(vec![]));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! It takes what is there: under load that is a full batch, at rest a batch of one, and no timer in between. The model
 //! is loaded once a batch, so that no batch is scored by two. An error that only a new start mends ends the loop
-//! without settling: the records come again.
+//! without settling: the records come again. What exactly once adds is in `exactly_once.rs`.
+
+mod exactly_once;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +49,9 @@ pub enum LaneError {
     /// A message was not acknowledged in time, or was refused.
     #[error("a record was not delivered, nothing after it is settled: {0}")]
     Delivery(String),
+    /// With exactly once: what was sent since the last commit is to be aborted, and its records are to be read again.
+    #[error("a transaction failed: {0}")]
+    Aborted(String),
 }
 
 /// What one turn of the loop did.
@@ -70,7 +75,9 @@ pub struct Lane {
     publisher: Publisher,
     alerting: Alerting,
     judge: Option<Box<Judge>>,
-    /// When offsets were stored last, and the room for them.
+    /// How often offsets are stored, or committed with what was sent.
+    store_interval: Duration,
+    /// When that was done last, and the room for them.
     stored: Option<Instant>,
     positions: Vec<Position>,
     /// When assignment and lag, and the use of latents, were shown last.
@@ -98,6 +105,7 @@ impl Lane {
             publisher,
             alerting,
             judge: None,
+            store_interval: STORE_INTERVAL,
             stored: None,
             positions: Vec::new(),
             reported: Instant::now(),
@@ -105,10 +113,18 @@ impl Lane {
         }
     }
 
+    /// Commits outputs and offsets together, this often.
+    #[must_use]
+    pub fn committing(mut self, every: Duration) -> Self {
+        self.store_interval = every;
+        self
+    }
+
     /// Runs until the shutdown begins, then drains.
     ///
     /// Errors: a [`LaneError`]; what was not settled comes again after a new start.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), LaneError> {
+        self.prepare(shutdown)?;
         while !shutdown.begun() {
             if self.step()? == Step::End {
                 break;
@@ -121,6 +137,13 @@ impl Lane {
     ///
     /// Errors: a [`LaneError`].
     pub fn step(&mut self) -> Result<Step, LaneError> {
+        match self.attempt() {
+            Err(LaneError::Aborted(reason)) => self.again(&reason).map(|()| Step::Idle),
+            ended => ended,
+        }
+    }
+
+    fn attempt(&mut self) -> Result<Step, LaneError> {
         let now = Instant::now();
         self.show_progress(now);
         let Some(model) = self.shared.cell.load() else {
@@ -135,10 +158,13 @@ impl Lane {
         let step = self.turn(&mut judge, now);
         self.judge = Some(judge);
         let settled = self.settle();
+        if matches!((&step, &settled), (Err(LaneError::Aborted(_)), _) | (_, Err(LaneError::Aborted(_)))) {
+            return settled.and(step);
+        }
         // Under load now and then; at once when there is nothing else to do, or nothing will come.
-        let is_busy = matches!((&step, &settled), (Ok(Step::Read(_)), Ok(())));
-        if !is_busy || is_due(self.stored, STORE_INTERVAL, now) {
-            self.store(now);
+        let is_busy = matches!((&step, &settled), (Ok(Step::Read(_)), Ok(()))) || self.settling.is_exactly_once();
+        if !is_busy || is_due(self.stored, self.store_interval, now) {
+            self.store(now)?;
         }
         settled?;
         step
@@ -164,7 +190,9 @@ impl Lane {
     fn read(&mut self, judge: &mut Judge, now: Instant) -> Result<Step, LaneError> {
         let intake = &mut judge.intake;
         intake.clear(now);
-        let wait = if self.settling.inflight().is_empty() { IDLE_WAIT } else { BUSY_WAIT };
+        let inflight = self.settling.inflight();
+        let wait = if inflight.is_empty() && !inflight.has_settled() { IDLE_WAIT } else { BUSY_WAIT };
+        drop(inflight);
         let (settling, publisher) = (&self.settling, &self.publisher);
         let polled = self.source.poll(self.shared.pipeline.rows_max, wait, &mut |raw| {
             intake.take(&raw, settling, publisher);
@@ -187,7 +215,7 @@ impl Lane {
                 }
                 Ok(Step::Idle)
             }
-            Err(SourceError::Fatal(reason)) => Err(LaneError::Source(reason)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -222,20 +250,26 @@ impl Lane {
         metrics.inflight(inflight.len());
         settled.map_err(|reason| {
             metrics.delivery_failed();
-            LaneError::Delivery(reason)
+            if self.settling.is_exactly_once() { LaneError::Aborted(reason) } else { LaneError::Delivery(reason) }
         })
     }
 
-    /// Stores what is settled.
-    fn store(&mut self, now: Instant) {
+    /// Stores what is settled, or commits it with what was sent.
+    ///
+    /// Errors: with exactly once, the transaction fails.
+    fn store(&mut self, now: Instant) -> Result<(), LaneError> {
         self.stored = Some(now);
+        if self.settling.is_exactly_once() {
+            self.complete()?;
+        }
         let mut inflight = self.settling.inflight();
         let positions = inflight.take_settled(&mut self.positions);
         drop(inflight);
         if !positions.is_empty() {
-            let n_late = self.source.store(positions);
+            let n_late = self.source.store(positions)?;
             self.publisher.metrics().all.late_offset_stores_total.inc_by(n_late as u64);
         }
+        Ok(())
     }
 
     /// Waits while too many batches are unsettled.
@@ -261,8 +295,11 @@ impl Lane {
             self.sink.flush(Duration::from_millis(50));
             self.settle()?;
         }
-        self.store(Instant::now());
+        if let Err(error) = self.store(Instant::now()) {
+            tracing::warn!(lane = self.index, %error, "the last outputs are not committed; their records come again");
+        }
         self.source.close();
+        self.show_transactions();
         Ok(())
     }
 
@@ -276,6 +313,13 @@ impl Lane {
             self.reported = now;
             let n_rebalances = self.settling.take_rebalances();
             self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
+            self.show_transactions();
+        }
+    }
+
+    fn show_transactions(&mut self) {
+        if let Some(ended) = self.sink.transactions() {
+            self.publisher.transactions(ended);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::lane::LaneError;
 use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
+use crate::kafka::Ended;
 use crate::model::Model;
 use crate::record::{RecordId, rfc3339};
 use crate::score::Explanation;
@@ -98,6 +99,11 @@ impl Publisher {
     /// Shows which partitions the lane has and how far it lags behind on each.
     pub fn assignment(&mut self, n_assigned: i64, n_rebalances: u64, lags: &[(i32, i64)]) {
         self.metrics.assignment(&self.shared.topic, n_assigned, n_rebalances, lags);
+    }
+
+    /// Shows how many of the lane's transactions have ended, and how.
+    pub fn transactions(&mut self, ended: Ended) {
+        self.metrics.transactions(ended);
     }
 
     /// Publishes an anomaly, with the incident that it belongs to.
@@ -290,6 +296,7 @@ impl Publisher {
                     self.shared.health.lane(self.lane).progress(now_ms());
                     self.sink.poll(ROOM_WAIT);
                 }
+                Err(SinkError::Aborted(reason)) => return Err(LaneError::Aborted(reason)),
                 Err(SinkError::Failed(reason)) => {
                     self.metrics.produce_error(message.channel);
                     return Err(LaneError::Sink(reason));

@@ -1,7 +1,8 @@
 //! The output topics, written by one idempotent producer a lane.
 //!
 //! The lane's own thread serves the delivery reports, so that a receipt is counted down without a lock. A delivery that
-//! expires or is refused fails its receipt: the lane stops without settling, and the records come again.
+//! expires or is refused fails its receipt: the lane stops without settling, and the records come again. With
+//! `exactly_once` the producer is transactional, and the lane's source commits through it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,20 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::{Channel, Config, Countdown, Outgoing, Receipt, Sink, SinkError};
-use crate::kafka::{self, Trouble};
+use crate::kafka::{self, Broken, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions, Trouble};
 
 /// The output topics, written by one producer.
 pub struct KafkaSink {
     producer: BaseProducer<Callbacks>,
     /// By the number of the channel.
     topics: [Option<String>; Channel::ALL.len()],
+    /// None: at least once.
+    transactions: Option<Transactions>,
 }
 
 struct Callbacks {
@@ -31,13 +36,37 @@ impl KafkaSink {
     ///
     /// Errors: the settings are refused, or a secret can't be read.
     pub fn new(client: &kafka::Config, config: &Config, client_id: &str) -> Result<Self, SinkError> {
+        Self::with(client, config, client_id, None)
+    }
+
+    /// Makes the producer of lane `lane`, transactional where the configuration wants everything exactly once.
+    ///
+    /// Errors: as [`KafkaSink::new`].
+    pub fn of_lane(client: &kafka::Config, config: &Config, lane: usize) -> Result<Self, SinkError> {
+        let id = client.is_exactly_once().then(|| client.transactional_id(lane));
+        Self::with(client, config, &format!("strayd-out-{lane}"), id)
+    }
+
+    fn with(
+        client: &kafka::Config,
+        config: &Config,
+        client_id: &str,
+        transactional_id: Option<String>,
+    ) -> Result<Self, SinkError> {
         let failed = |error: &dyn std::fmt::Display| SinkError::Failed(error.to_string());
         let mut settings = client.client(client_id).map_err(|error| failed(&error))?;
+        let mut delivery_timeout = client.delivery_timeout;
+        if let Some(id) = &transactional_id {
+            settings.set("transactional.id", id);
+            settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+            // What isn't delivered while its transaction lives never will be.
+            delivery_timeout = delivery_timeout.min(TRANSACTION_TIMEOUT);
+        }
         settings
             .set("enable.idempotence", "true")
             .set("linger.ms", config.linger.as_millis().to_string())
             .set("compression.type", &config.compression)
-            .set("delivery.timeout.ms", client.delivery_timeout.as_millis().to_string())
+            .set("delivery.timeout.ms", delivery_timeout.as_millis().to_string())
             // Dead letters may be as large as the records; the broker's own limit decides.
             .set("message.max.bytes", "16000000")
             .set("queue.buffering.max.kbytes", "65536");
@@ -45,7 +74,7 @@ impl KafkaSink {
         let context = Callbacks { trouble: Trouble::default() };
         let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
         let topics = Channel::ALL.map(|channel| config.topic(channel).map(str::to_owned));
-        Ok(Self { producer, topics })
+        Ok(Self { producer, topics, transactions: transactional_id.map(Transactions::new) })
     }
 
     /// Checks that every output topic exists; a broker that creates topics by itself creates them now.
@@ -84,11 +113,15 @@ impl Sink for KafkaSink {
         if let Some(key) = message.key {
             record = record.key(key);
         }
+        if let Some(transactions) = &self.transactions {
+            transactions.open(&self.producer)?;
+        }
         receipt.expect();
         self.producer.send(record).map_err(|(error, _)| {
             receipt.acknowledge();
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => SinkError::Full,
+            match (error.rdkafka_error_code(), &self.transactions) {
+                (Some(RDKafkaErrorCode::QueueFull), _) => SinkError::Full,
+                (_, Some(transactions)) => transactions.explain(&self.producer, &error).into(),
                 _ => SinkError::Failed(format!("topic `{topic}`: {}", kafka::explain(&error, ""))),
             }
         })
@@ -100,6 +133,44 @@ impl Sink for KafkaSink {
 
     fn flush(&self, timeout: Duration) -> bool {
         self.producer.flush(timeout).is_ok()
+    }
+
+    fn prepare(&self) -> Result<(), SinkError> {
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        Ok(transactions.init(&self.producer)?)
+    }
+
+    fn abort(&self) -> Result<(), SinkError> {
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        Ok(transactions.abort(&self.producer)?)
+    }
+
+    fn transactions(&self) -> Option<Ended> {
+        self.transactions.as_ref().map(Transactions::ended)
+    }
+}
+
+impl From<Broken> for SinkError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Abort(reason) => Self::Aborted(reason),
+            Broken::Fatal(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+impl Transactional for KafkaSink {
+    fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Broken> {
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        transactions.commit(&self.producer, offsets, group)
+    }
+
+    fn condemn(&self, reason: &str) {
+        self.transactions.iter().for_each(|transactions| transactions.condemn(reason));
+    }
+
+    fn broken(&self) -> Option<Broken> {
+        self.transactions.as_ref().and_then(Transactions::broken)
     }
 }
 

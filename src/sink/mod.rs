@@ -16,6 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::kafka::Ended;
+
 pub use kafka::KafkaSink;
 pub use memory::{MemorySink, Sent};
 
@@ -130,6 +132,9 @@ pub enum SinkError {
     /// The buffer is full; serve deliveries, then send again.
     #[error("the producer's buffer is full")]
     Full,
+    /// The transaction that it would belong to has failed: it is to be aborted, and its records come again.
+    #[error("{0}")]
+    Aborted(String),
     /// It will never be taken.
     #[error("{0}")]
     Failed(String),
@@ -203,4 +208,23 @@ pub trait Sink: Send + Sync {
 
     /// Sends what is buffered and waits for the acknowledgements. Returns whether all came within `timeout`.
     fn flush(&self, timeout: Duration) -> bool;
+
+    /// Makes ready what needs the broker, before the first record is read.
+    ///
+    /// Errors: [`SinkError::Aborted`] where trying again may help, else [`SinkError::Failed`].
+    fn prepare(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Gives up what was sent since the last commit, where that is possible.
+    ///
+    /// Errors: as [`Sink::prepare`].
+    fn abort(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Transactions ended since the start; none where there are no transactions.
+    fn transactions(&self) -> Option<Ended> {
+        None
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! One consumer a lane, polled by the lane's own thread; rebalances run inside that poll, before a batch is taken. Offsets are stored as lists
 //! (the single-offset call adds one by itself) and committed by librdkafka every `commit_interval`. A rebalance tells
-//! the lane through [`Assignment`], which says what of the leaving partitions may still be stored.
+//! the lane through [`Assignment`], which says what of the leaving partitions may still be stored. With `exactly_once`
+//! nothing is committed here: the offsets go with the transaction of the lane's producer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError, Start};
-use crate::kafka::{self, BatchConsumer, Inlet, RawMessage, Trouble};
+use crate::kafka::{self, BatchConsumer, Broken, Inlet, RawMessage, TRANSACTION_TIMEOUT, Transactional, Trouble};
 use crate::record::{NextOffset, RecordId};
 
 /// How long a call to the broker may take before it counts as failed and is tried again.
@@ -27,7 +28,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The features topic, read as a member of the consumer group.
 pub struct KafkaSource {
     batches: BatchConsumer<Callbacks>,
-    topic: Arc<str>,
 }
 
 /// What librdkafka calls back, on the thread that polls.
@@ -38,10 +38,12 @@ struct Callbacks {
     lags: Mutex<BTreeMap<i32, i64>>,
     trouble: Trouble,
     connected: AtomicBool,
+    /// What offsets are committed with; none: by the consumer itself.
+    transactions: Option<Arc<dyn Transactional>>,
 }
 
 impl KafkaSource {
-    /// Subscribes lane `lane` to the features topic.
+    /// Subscribes lane `lane` to the features topic; with `transactions` offsets are committed through these.
     ///
     /// Errors: the settings are refused, or a secret can't be read.
     pub fn subscribe(
@@ -49,6 +51,7 @@ impl KafkaSource {
         config: &Config,
         lane: usize,
         listener: Arc<dyn Assignment>,
+        transactions: Option<Arc<dyn Transactional>>,
     ) -> Result<Self, SourceError> {
         let fatal = |error: &dyn std::fmt::Display| SourceError::Fatal(error.to_string());
         let topic: Arc<str> = config.topic.as_str().into();
@@ -60,11 +63,12 @@ impl KafkaSource {
             lags: Mutex::default(),
             trouble: Trouble::default(),
             connected: AtomicBool::new(true),
+            transactions,
         };
         let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
         let batches = BatchConsumer::new(&settings, callbacks, &inlet).map_err(|error| fatal(&error))?;
         batches.consumer().subscribe(&[&topic]).map_err(|error| fatal(&error))?;
-        Ok(Self { batches, topic })
+        Ok(Self { batches })
     }
 
     fn consumer(&self) -> &BaseConsumer<Callbacks> {
@@ -80,9 +84,9 @@ pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
     client
         .set("group.id", &config.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("enable.auto.commit", "true")
+        .set("enable.auto.commit", (!config.is_exactly_once()).to_string())
         .set("enable.auto.offset.store", "false")
-        .set("auto.commit.interval.ms", config.commit_interval.as_millis().to_string())
+        .set("auto.commit.interval.ms", config.commit_interval().as_millis().to_string())
         .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
         // Where to start is pinned by commits before the group is joined. A partition without a commit is a new one,
         // and one whose commit has left the topic has lost records already: from the oldest on nothing more is lost.
@@ -108,12 +112,26 @@ pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
 
 impl Source for KafkaSource {
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
+        // A rebalance that could not commit has made what was sent useless; what comes behind it must not be read yet.
+        if let Some(broken) = self.consumer().context().broken() {
+            return Err(broken.into());
+        }
         let taken = self.batches.take(max, timeout, |message| hand_over(message, take));
         taken.map(Polled::Records).map_err(|error| self.failed(&error))
     }
 
-    fn store(&mut self, positions: &[Position]) -> usize {
-        store(self.consumer(), &self.topic, positions)
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
+        Ok(self.consumer().context().settle(self.consumer(), positions)?)
+    }
+
+    fn rewind(&mut self) {
+        let consumer = self.consumer();
+        let known = consumer.assignment().map(|assigned| partitions_of(&assigned));
+        let partitions = known.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the assignment can't be asked for");
+            Vec::new()
+        });
+        consumer.context().reassign(consumer, &partitions);
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {
@@ -130,6 +148,9 @@ impl Source for KafkaSource {
     }
 
     fn close(&mut self) {
+        if self.consumer().context().transactions.is_some() {
+            return self.consumer().unsubscribe();
+        }
         match self.consumer().commit_consumer_state(CommitMode::Sync) {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => tracing::warn!(%error, "the last offsets were not committed; their records will be repeated"),
@@ -214,11 +235,51 @@ impl ClientContext for Callbacks {
     }
 }
 
+impl From<Broken> for SourceError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Abort(reason) => Self::Aborted(reason),
+            Broken::Fatal(reason) => Self::Fatal(reason),
+        }
+    }
+}
+
 impl Callbacks {
+    fn broken(&self) -> Option<Broken> {
+        self.transactions.as_ref()?.broken()
+    }
+
+    /// Commits `positions` with the open transaction, or stores them for the consumer to commit. Returns how many came too
+    /// late.
+    fn settle(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) -> Result<usize, Broken> {
+        if let Some(transactions) = &self.transactions {
+            let group = consumer.group_metadata().expect("a consumer always has a group");
+            transactions.commit(&list_of(&self.topic, positions), &group)?;
+        }
+        // With a transaction for the lag alone: nothing commits what is stored here.
+        Ok(store(consumer, &self.topic, positions))
+    }
+
+    /// Takes partitions up again at their committed offsets.
+    fn reassign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        partitions.iter().for_each(|&partition| drop(list.add_partition(&self.topic, partition)));
+        // What of them is settled and not committed is what comes again.
+        let _ = self.listener.revoked(partitions, true);
+        let done = consumer.incremental_unassign(&list).and_then(|()| {
+            self.assigned(consumer, &mut list);
+            self.inlet.forward(consumer, &list);
+            consumer.incremental_assign(&list)
+        });
+        if let Err(error) = done {
+            tracing::error!(%error, "partitions can't be read again from their committed offsets on");
+        }
+    }
+
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = partitions_of(list);
-        let settled = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT).unwrap_or_else(|error| {
+        let settled = consumer.committed_offsets(list.clone(), self.patience()).unwrap_or_else(|error| {
             tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
             TopicPartitionList::new()
         });
@@ -242,12 +303,25 @@ impl Callbacks {
         tracing::info!(?partitions, n_rewound = starts.len(), "partitions assigned");
     }
 
-    /// Stores what is settled of partitions that leave.
+    /// How long committed offsets are asked for: they are hidden while a transaction that holds newer ones is open, which
+    /// one whose producer was killed is until its time is over.
+    fn patience(&self) -> Duration {
+        let open = self.transactions.as_ref().map_or(Duration::ZERO, |_| TRANSACTION_TIMEOUT);
+        REQUEST_TIMEOUT + open
+    }
+
+    /// Settles what is acknowledged of partitions that leave.
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let partitions = partitions_of(list);
         let lost = consumer.assignment_lost();
         let settled = self.listener.revoked(&partitions, lost);
-        store(consumer, &self.topic, &settled);
+        match (&self.transactions, settled) {
+            // A failure is remembered by the transaction, and found when the next batch is read.
+            (Some(_), Ok(positions)) if !positions.is_empty() => drop(self.settle(consumer, &positions)),
+            (Some(transactions), Err(reason)) => transactions.condemn(&reason),
+            (None, Ok(positions)) => drop(store(consumer, &self.topic, &positions)),
+            (_, Ok(_) | Err(_)) => {}
+        }
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.retain(|partition, _| !partitions.contains(partition));
         tracing::info!(?partitions, lost, "partitions revoked");

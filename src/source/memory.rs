@@ -80,9 +80,9 @@ impl Source for MemorySource {
         Ok(if n == 0 { Polled::End } else { Polled::Records(n) })
     }
 
-    fn store(&mut self, positions: &[Position]) -> usize {
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(positions);
-        0
+        Ok(0)
     }
 
     fn lags(&self) -> Vec<(i32, i64)> {

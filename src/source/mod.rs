@@ -105,6 +105,9 @@ pub enum SourceError {
     /// The world fails at the moment; polling again is right.
     #[error("{0}")]
     Retry(String),
+    /// What was published since the last commit can't be committed: it is to be aborted, and its records are read again.
+    #[error("{0}")]
+    Aborted(String),
     /// Only a new start helps.
     #[error("{0}")]
     Fatal(String),
@@ -138,7 +141,9 @@ pub trait Assignment: Send + Sync {
 
     /// `partitions` are about to leave. Returns what may still be stored for them; nothing when they are already
     /// `lost` to another member.
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position>;
+    ///
+    /// Errors: with exactly once, why what was published of them must be aborted.
+    fn revoked(&self, partitions: &[i32], lost: bool) -> Result<Vec<Position>, String>;
 }
 
 /// A stream of records with positions that can be settled.
@@ -148,8 +153,14 @@ pub trait Source: Send {
     /// Errors: see [`SourceError`]; records handed over before the error count.
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError>;
 
-    /// Marks everything before `positions` as settled. Returns how many came too late, for partitions that have left.
-    fn store(&mut self, positions: &[Position]) -> usize;
+    /// Marks everything before `positions` as settled; with exactly once commits what was published with it. Returns how many
+    /// came too late, for partitions that have left.
+    ///
+    /// Errors: with exactly once, see [`SourceError`].
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError>;
+
+    /// Reads again from the committed offsets on, as if its partitions had just come.
+    fn rewind(&mut self) {}
 
     /// Records between the settled offset and the head, by partition, as last reported.
     fn lags(&self) -> Vec<(i32, i64)>;

@@ -9,6 +9,7 @@ use super::tally::Counted;
 use super::{Metrics, P_VALUES, RATIO};
 use crate::alert::Withheld;
 use crate::decode::Reject;
+use crate::kafka::Ended;
 use crate::sink::{self, Channel};
 use crate::threshold::Severity;
 
@@ -59,6 +60,7 @@ pub struct LaneMetrics {
     p_values: Counted<{ P_VALUES.len() }>,
     produced: [Option<IntCounter>; Channel::ALL.len()],
     n_produced: [Cell<u64>; Channel::ALL.len()],
+    ended: Ended,
     n_assigned: i64,
     lagging: Vec<i32>,
 }
@@ -81,6 +83,7 @@ impl LaneMetrics {
             inflight: all.inflight_batches.with_label_values(&[&lane.to_string()]),
             ratios: all.score_ratio.local(),
             p_values: all.p_value.local(),
+            ended: Ended::default(),
             n_assigned: 0,
             lagging: Vec::new(),
             all,
@@ -112,6 +115,14 @@ impl LaneMetrics {
     /// Shows how many batches are not settled.
     pub fn inflight(&self, n: usize) {
         self.inflight.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how many transactions have ended so far, and how.
+    pub fn transactions(&mut self, ended: Ended) {
+        let of = |result| self.all.transactions_total.with_label_values(&[result]);
+        of("committed").inc_by(ended.n_committed - self.ended.n_committed);
+        of("aborted").inc_by(ended.n_aborted - self.ended.n_aborted);
+        self.ended = ended;
     }
 
     /// Shows which partitions the lane has now, and how far it lags behind on each.

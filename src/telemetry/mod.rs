@@ -185,6 +185,7 @@ metrics! {
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);
     produce_errors_total: IntCounterVec("produce_errors_total", "Records that the producer could not take or deliver", ["reason"]);
+    transactions_total: IntCounterVec("transactions_total", "Transactions of the lanes by how they ended; none with at_least_once", ["result"]);
     inflight_batches: IntGaugeVec("inflight_batches", "Batches not yet settled", ["lane"]);
 
     lane_alive: IntGaugeVec("lane_alive", "1 while the lane's thread runs", ["lane"]);
