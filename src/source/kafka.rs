@@ -163,8 +163,14 @@ impl KafkaSource {
     fn failed(&self, error: &KafkaError) -> SourceError {
         self.consumer().context().connected.store(false, Ordering::Relaxed);
         let reported = self.consumer().context().trouble.take().unwrap_or_default();
-        if let Some((code, reason)) = self.consumer().client().fatal_error() {
-            return SourceError::Fatal(format!("the consumer failed: {code}: {reason}"));
+        match self.consumer().client().fatal_error() {
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => {
+                let fenced = "fenced: another strayd with the same kafka.instance has taken this one's place in the group; \
+                              if both are to run, give each its own kafka.instance";
+                return SourceError::Fatal(fenced.to_owned());
+            }
+            Some((code, reason)) => return SourceError::Fatal(format!("the consumer failed: {code}: {reason}")),
+            None => {}
         }
         SourceError::Retry(kafka::explain(error, &reported))
     }

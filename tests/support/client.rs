@@ -205,6 +205,13 @@ impl Broker {
         records
     }
 
+    /// Consumes as [`Broker::consume_to_end`] does, records of open and aborted transactions too.
+    #[track_caller]
+    pub fn consume_uncommitted(&self, topic: &str, deadline: Duration) -> Vec<Record> {
+        let n_partitions = self.partitions(topic).len();
+        self.read_while(topic, "read_uncommitted", deadline, |_, ended| ended < n_partitions)
+    }
+
     /// The end offset of every partition: the one that the next record gets.
     #[track_caller]
     pub fn end_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
@@ -262,14 +269,18 @@ impl Broker {
 
     /// A consumer that joins no group and commits nothing by itself, quick to fetch.
     fn reader(&self, group: &str) -> BaseConsumer {
-        self.client()
+        self.reader_settings(group).create().expect("these settings are valid")
+    }
+
+    fn reader_settings(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "50")
-            .set("fetch.queue.backoff.ms", "5")
-            .create()
-            .expect("these settings are valid")
+            .set("fetch.queue.backoff.ms", "5");
+        config
     }
 
     /// Reads on while `more(records seen, partitions at their end)` says so and the deadline hasn't passed.
@@ -277,10 +288,21 @@ impl Broker {
         &self,
         topic: &str,
         deadline: Duration,
+        more: impl FnMut(usize, usize) -> bool,
+    ) -> Vec<Record> {
+        self.read_while(topic, "read_committed", deadline, more)
+    }
+
+    fn read_while(
+        &self,
+        topic: &str,
+        isolation: &str,
+        deadline: Duration,
         mut more: impl FnMut(usize, usize) -> bool,
     ) -> Vec<Record> {
         let until = Instant::now() + deadline;
-        let consumer = self.reader("strayd-test-reader");
+        let settings = self.reader_settings("strayd-test-reader").set("isolation.level", isolation).to_owned();
+        let consumer: BaseConsumer = settings.create().expect("these settings are valid");
         let mut all = TopicPartitionList::new();
         for partition in self.partitions(topic) {
             all.add_partition_offset(topic, partition, Offset::Beginning).expect("the offset is valid");

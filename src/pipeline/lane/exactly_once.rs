@@ -58,7 +58,7 @@ impl Lane {
     ///
     /// Errors: it can't even be aborted; only a new start helps.
     pub(super) fn again(&mut self, reason: &str) -> Result<(), LaneError> {
-        self.trouble(reason, "the transaction is aborted; its records are read again");
+        self.trouble(&format!("a transaction failed: {reason}"), "it is aborted; its records are read again");
         let mut attempts = 0;
         while let Err(error) = self.sink.abort() {
             attempts += 1;
