@@ -44,8 +44,7 @@ impl Case {
         world.fill(&topic, self.n_partitions, &setup.payloads(n_distinct), filling)?;
         let (learns, flags_all) = (self.learns, self.flags_all);
         let place = world.place(&topic, folder.path())?;
-        let cost: Cost =
-            child::run("strayd", &Job { place, setup, lanes: 1, n_records: self.n_records, learns, flags_all })?;
+        let cost: Cost = child::run("strayd", &Job { learns, flags_all, ..Job::new(place, setup, 1, self.n_records) })?;
         Ok(json!({ "case": self.name, "peak_bytes": cost.memory_peak, "n_records": self.n_records,
                    "anomalies": cost.n_anomalies }))
     }

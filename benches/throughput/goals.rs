@@ -76,6 +76,11 @@ pub fn goals(document: &Value) -> Vec<Goal> {
             }
         }
     }
+    for delivery in document["delivery"].as_array().into_iter().flatten() {
+        let figure =
+            format!("exactly once ÷ at least once, records/s, {}", delivery["outputs"].as_str().unwrap_or_default());
+        goals.extend(goal(&figure, delivery["ratio"].as_f64(), (AtLeast, 0.85), share));
+    }
     for stages in document["stages"].as_array().into_iter().flatten() {
         let (products, shape) = (&stages["products"]["256"], stages["shape"].as_str().unwrap_or_default());
         if stages["setup"].as_str().is_some_and(|name| name.ends_with("raw f32")) {

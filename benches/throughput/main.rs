@@ -8,6 +8,7 @@ mod bare;
 mod child;
 mod clock;
 mod delay;
+mod delivery;
 mod feed;
 mod footprint;
 mod goals;
@@ -46,6 +47,8 @@ use world::World;
 enum Part {
     /// End to end beside a bare consumer
     Throughput,
+    /// Exactly once beside at least once
+    Delivery,
     /// Added latency
     Latency,
     /// Each stage alone
@@ -65,7 +68,7 @@ struct Options {
     #[arg(value_parser = ["run"])]
     run: String,
     /// Parts to measure; all by default
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["throughput", "latency", "stages", "peers", "growth", "memory"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["throughput", "delivery", "latency", "stages", "peers", "growth", "memory"])]
     only: Vec<Part>,
     /// Clusters that the whole way is measured against: kafka, mock
     #[arg(long, value_delimiter = ',', default_values = ["kafka", "mock"])]
@@ -143,6 +146,15 @@ fn measure(options: &Options, document: &mut Value) -> anyhow::Result<()> {
         let began = Instant::now();
         match part {
             Part::Throughput => throughput(options, &setups, document)?,
+            Part::Delivery => {
+                let Some(world) = World::start("kafka")? else { continue };
+                let mut default = setups.iter().filter(|(setup, _)| setup.name == "default, raw f32");
+                let measured = default.try_fold(Vec::new(), |mut all, (setup, registry)| {
+                    all.extend(delivery::measure(&world, (setup, registry), options.records, rounds)?);
+                    anyhow::Ok(all)
+                })?;
+                document["delivery"] = measured.into();
+            }
             Part::Latency => {
                 let Some(world) = World::start("kafka")? else { continue };
                 let default = setups.iter().filter(|(setup, _)| setup.name == "default, raw f32");

@@ -99,6 +99,7 @@ pub fn markdown(document: &Value) -> String {
     });
     table(&mut out, "### Goals", &["figure", "goal", "reached", "met"], &of_goals.collect::<Vec<_>>());
     whole(&mut out, document);
+    delivery(&mut out, document);
     latency(&mut out, document);
     stages(&mut out, document);
     peers(&mut out, document);
@@ -149,6 +150,23 @@ fn whole(out: &mut String, document: &Value) {
         "anomalies",
     ];
     table(out, "### End to end, a record", &head, &rows.collect::<Vec<_>>());
+}
+
+fn delivery(out: &mut String, document: &Value) {
+    let rows = list(&document["delivery"]).map(|of| {
+        let millions = |of: &Value| of.as_f64().map_or("–".to_owned(), |n| format!("{:.2}", n / 1e6));
+        vec![
+            text(&of["cluster"]).to_owned(),
+            text(&of["setup"]).to_owned(),
+            text(&of["outputs"]).to_owned(),
+            millions(&of["at_least_once"]),
+            millions(&of["exactly_once"]),
+            number(&of["ratio"]),
+            number(&of["cpu_ratio"]),
+        ]
+    });
+    let head = ["cluster", "setup", "outputs", "at least once, M/s", "exactly once, M/s", "÷", "CPU ÷"];
+    table(out, "### Exactly once", &head, &rows.collect::<Vec<_>>());
 }
 
 fn latency(out: &mut String, document: &Value) {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use strayd::app::{self, OnSignals};
+use strayd::kafka::Delivery;
 use strayd::shutdown::Shutdown;
 use strayd::source;
 use strayd::threshold::Kind;
@@ -46,6 +47,20 @@ pub struct Job {
     /// Whether every record is flagged.
     #[serde(default)]
     pub flags_all: bool,
+    /// What is promised of the outputs.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Topic of every record's score, if it is wanted.
+    #[serde(default)]
+    pub scores: Option<String>,
+}
+
+impl Job {
+    /// A run of a stored model, with what is the default else.
+    pub fn new(place: Place, setup: Setup, lanes: usize, n_records: u64) -> Self {
+        let delivery = Delivery::default();
+        Self { place, setup, lanes, n_records, learns: false, flags_all: false, delivery, scores: None }
+    }
 }
 
 /// What a run cost.
@@ -96,6 +111,8 @@ pub fn strayd(job: &Job) -> anyhow::Result<Cost> {
     if job.flags_all {
         (raw.threshold.kind, raw.threshold.z) = (Kind::Fixed, -1e6);
     }
+    raw.kafka.delivery = job.delivery;
+    raw.output.scores.clone_from(&job.scores);
     let daemon = app::start(checked(raw)?, Shutdown::default(), OnSignals::Ignore)?;
     let deadline = Instant::now() + RUN_MAX;
     let wait_for = |n: u64, step: Duration| {
@@ -138,8 +155,7 @@ impl Contest<'_> {
     fn round(&mut self, lanes: &[usize]) -> anyhow::Result<()> {
         let job = |lanes| -> anyhow::Result<Job> {
             let place = self.world.place(&self.topic, &self.registry)?;
-            let setup = self.setup.clone();
-            Ok(Job { place, setup, lanes, n_records: self.n_records, learns: false, flags_all: false })
+            Ok(Job::new(place, self.setup.clone(), lanes, self.n_records))
         };
         self.bare.push(child::run("bare", &job(1)?)?);
         for &lanes in lanes {

@@ -96,7 +96,10 @@ impl Found {
         let is_short = !kafka.is_exactly_once() || every * 2 <= TRANSACTION_TIMEOUT;
         self.need(is_short, "kafka.commit_interval", || {
             let timeout = humantime::format_duration(TRANSACTION_TIMEOUT);
-            format!("{} is more than half the {timeout} after which the broker aborts a transaction", humantime::format_duration(every))
+            format!(
+                "{} is more than half the {timeout} after which the broker aborts a transaction",
+                humantime::format_duration(every)
+            )
         });
         let sasl = matches!(kafka.security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
         self.need(!sasl || kafka.security.sasl_mechanism.is_some(), "kafka.security.sasl_mechanism", || {

@@ -269,7 +269,9 @@ impl Callbacks {
     /// Takes partitions up again at their committed offsets.
     fn reassign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
-        partitions.iter().for_each(|&partition| drop(list.add_partition(&self.topic, partition)));
+        for &partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
         // What of them is settled and not committed is what comes again.
         let _ = self.listener.revoked(partitions, true);
         let done = consumer.incremental_unassign(&list).and_then(|()| {

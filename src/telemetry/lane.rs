@@ -16,6 +16,9 @@ use crate::threshold::Severity;
 /// Why a record is passed over, as in the metric's label.
 pub const SKIP_REASONS: [&str; 2] = ["tombstone", "insufficient"];
 
+/// How a transaction may end, as in the metric's label.
+const TRANSACTION_RESULTS: [&str; 2] = ["committed", "aborted"];
+
 /// What a lane counted over one batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BatchCounts {
@@ -55,6 +58,8 @@ pub struct LaneMetrics {
     skipped: [IntCounter; 2],
     anomalies: [IntCounter; Severity::ALL.len()],
     withheld: [IntCounter; Withheld::ALL.len()],
+    /// Committed and aborted ones.
+    transactions: [IntCounter; TRANSACTION_RESULTS.len()],
     inflight: IntGauge,
     ratios: Counted<{ RATIO.len() }>,
     p_values: Counted<{ P_VALUES.len() }>,
@@ -80,6 +85,7 @@ impl LaneMetrics {
             skipped: SKIP_REASONS.map(|reason| all.records_skipped_total.with_label_values(&[reason])),
             anomalies: Severity::ALL.map(|severity| all.anomalies_total.with_label_values(&[severity.as_str()])),
             withheld: Withheld::ALL.map(|reason| all.alerts_suppressed_total.with_label_values(&[reason.as_str()])),
+            transactions: TRANSACTION_RESULTS.map(|result| all.transactions_total.with_label_values(&[result])),
             inflight: all.inflight_batches.with_label_values(&[&lane.to_string()]),
             ratios: all.score_ratio.local(),
             p_values: all.p_value.local(),
@@ -119,9 +125,9 @@ impl LaneMetrics {
 
     /// Shows how many transactions have ended so far, and how.
     pub fn transactions(&mut self, ended: Ended) {
-        let of = |result| self.all.transactions_total.with_label_values(&[result]);
-        of("committed").inc_by(ended.n_committed - self.ended.n_committed);
-        of("aborted").inc_by(ended.n_aborted - self.ended.n_aborted);
+        let [committed, aborted] = &self.transactions;
+        committed.inc_by(ended.n_committed - self.ended.n_committed);
+        aborted.inc_by(ended.n_aborted - self.ended.n_aborted);
         self.ended = ended;
     }
 

@@ -284,12 +284,7 @@ impl Broker {
     }
 
     /// Reads on while `more(records seen, partitions at their end)` says so and the deadline hasn't passed.
-    fn consume_while(
-        &self,
-        topic: &str,
-        deadline: Duration,
-        more: impl FnMut(usize, usize) -> bool,
-    ) -> Vec<Record> {
+    fn consume_while(&self, topic: &str, deadline: Duration, more: impl FnMut(usize, usize) -> bool) -> Vec<Record> {
         self.read_while(topic, "read_committed", deadline, more)
     }
 

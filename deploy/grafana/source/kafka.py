@@ -39,6 +39,8 @@ OUT = [
            "better.", "short", query("sum by (reason) (increase(strayd_produce_errors_total{@}[$__rate_interval]))"), look="bars", min=0),
     series("Batches in flight", "Batches whose output is not acknowledged yet. At pipeline.inflight_max all the time: the broker is slow.", "short",
            query("strayd_inflight_batches{@}", "{{instance}} lane {{lane}}"), min=0, decimals=0),
+    series("Transactions", "With kafka.delivery = exactly_once: transactions a second by how they ended. The records of an aborted one are read again.",
+           "ops", query("sum by (result) (rate(strayd_transactions_total{@}[$__rate_interval]))"), min=0),
 ]
 
 LATENCY = [
