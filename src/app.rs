@@ -24,7 +24,7 @@ use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
 use crate::journal::{Desk, FileJournal, Journal, TopicJournal};
-use crate::kafka::Transactional;
+use crate::kafka::{Transactional, ensure_compacted};
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
@@ -32,7 +32,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
-use crate::registry::Directory;
+use crate::registry::Versions;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
@@ -181,6 +181,10 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
     sink.check_topics(Duration::from_secs(5))
 }
 
+fn ensure_registry(config: &Config) -> Result<(), String> {
+    config.registry.topic.iter().try_for_each(|topic| ensure_compacted(&config.kafka, topic))
+}
+
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
 fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<bool> {
     let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
@@ -193,7 +197,8 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
         // New clients every time: the password's file may have been mended.
         let reached = pin_start(&config.kafka, &config.input).and_then(|pinned| {
             let sink = sink().map_err(|error| error.to_string())?;
-            sink.check_topics(Duration::from_secs(5)).map(|()| pinned)
+            sink.check_topics(Duration::from_secs(5))?;
+            ensure_registry(config).map(|()| pinned)
         });
         match reached {
             Ok(pinned) => {
@@ -228,7 +233,7 @@ fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyho
     };
     let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies)?);
     let heard = Heard::new(feedback_journal(config)?, Some(Box::new(anomalies)));
-    let registry = Directory::new(&config.registry);
+    let registry = Versions::open(&config.registry, &config.kafka)?;
     // A reload may have come while the brokers were awaited.
     let settings = Settings { trainer: shared.live.tuning().training.clone(), ..settings(config) };
     let trainer = Trainer::new(shared.clone(), Box::new(history), Box::new(registry), settings, shutdown.clone())

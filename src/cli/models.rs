@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use super::ConfigOptions;
 use crate::model::Model;
-use crate::registry::{Directory, Entry, Registry, load_labelled};
+use crate::registry::{Entry, Registry, Versions, load_labelled};
 
 /// Options of `strayd models`.
 #[derive(Debug, Args)]
@@ -79,8 +79,9 @@ struct Common {
 }
 
 impl Common {
-    fn registry(&self) -> anyhow::Result<Directory> {
-        Ok(Directory::new(&self.config.load_for_file()?.registry))
+    fn registry(&self) -> anyhow::Result<Versions> {
+        let config = self.config.load_for_file()?;
+        Ok(Versions::look(&config.registry, &config.kafka)?)
     }
 }
 
@@ -99,13 +100,15 @@ struct Found {
     model: Model,
     path: PathBuf,
     is_current: bool,
+    /// Keeps what `path` names.
+    _registry: Option<Versions>,
 }
 
 impl Which {
     /// Loads it, with the labels of its latents.
     fn load(&self, common: &Common) -> anyhow::Result<Found> {
         if let Some(path) = &self.model {
-            return Ok(Found { model: load_labelled(path)?, path: path.clone(), is_current: false });
+            return Ok(Found { model: load_labelled(path)?, path: path.clone(), is_current: false, _registry: None });
         }
         let registry = common.registry()?;
         let current = registry.current()?;
@@ -115,7 +118,8 @@ impl Which {
             .context("there is no model yet; the daemon trains the first one when it starts")?;
         registry.labels()?;
         let path = registry.path_of(version);
-        Ok(Found { model: registry.load(version)?, path, is_current: current == Some(version) })
+        let (model, is_current) = (registry.load(version)?, current == Some(version));
+        Ok(Found { model, path, is_current, _registry: Some(registry) })
     }
 }
 

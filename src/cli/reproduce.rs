@@ -9,12 +9,12 @@ use super::{ConfigOptions, progress_bar};
 use crate::history::TopicHistory;
 use crate::model::artifact;
 use crate::pipeline::reproduce::{Reproduced, reproduce};
-use crate::registry::Directory;
+use crate::registry::Versions;
 
 /// Trains `version` again; writes it to `out`, if given.
 pub fn run(version: u64, out: Option<&Path>, config: &ConfigOptions, json: bool) -> anyhow::Result<()> {
     let config = config.load()?;
-    let registry = Directory::new(&config.registry);
+    let registry = Versions::look(&config.registry, &config.kafka)?;
     let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)
         .map_err(|reason| anyhow!(reason))?;
     let bar = progress_bar(0, "training");

@@ -52,6 +52,7 @@ impl Found {
             ("output.dead_letters", Some(&output.dead_letters)),
             ("journal.commands", raw.journal.commands.as_ref()),
             ("journal.feedback", raw.journal.feedback.as_ref()),
+            ("registry.topic", raw.registry.topic.as_ref()),
         ];
         let mut taken = vec![("input.topic", &raw.input.topic)];
         for (key, topic) in outputs.into_iter().filter_map(|(key, topic)| topic.map(|topic| (key, topic))) {
@@ -62,6 +63,12 @@ impl Found {
                 });
             }
             taken.push((key, topic));
+        }
+        let journals = [("journal.commands", &raw.journal.commands), ("journal.feedback", &raw.journal.feedback)];
+        for (key, journal) in journals {
+            self.need(raw.registry.topic.is_none() || journal.is_some(), key, || {
+                "it is not set; with registry.topic replicas share what people say, too: name a topic".into()
+            });
         }
         let wishes = &raw.schema.features;
         if let (false, Err(error)) = (wishes.is_empty(), Wish::check(wishes)) {

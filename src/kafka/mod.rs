@@ -5,6 +5,7 @@
 
 #[expect(unsafe_code, reason = "rdkafka has no batches; each block says why it is sound")]
 mod batch;
+mod topics;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use batch::{BatchConsumer, Inlet, RawMessage};
+pub use topics::ensure_compacted;
 pub use transaction::{Broken, Delivery, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions};
 
 /// How to reach the cluster.

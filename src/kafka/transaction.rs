@@ -109,21 +109,20 @@ impl Transactions {
         Ok(())
     }
 
-    /// Commits the open transaction, or one that holds the offsets alone.
+    /// Commits the open transaction, or one that holds the offsets of a group's member alone.
     ///
     /// Errors: see [`Broken`].
     pub fn commit<C: ProducerContext>(
         &self,
         producer: &BaseProducer<C>,
-        offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
+        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
     ) -> Result<(), Broken> {
         if let Some(broken) = self.broken() {
             return Err(broken);
         }
         self.open(producer)?;
         let deadline = Instant::now() + TRANSACTION_TIMEOUT;
-        if offsets.count() > 0 {
+        if let Some((offsets, group)) = offsets.filter(|(offsets, _)| offsets.count() > 0) {
             self.repeat(producer, deadline, || producer.send_offsets_to_transaction(offsets, group, CALL))?;
         }
         self.repeat(producer, deadline, || producer.commit_transaction(CALL))?;

@@ -13,7 +13,6 @@ use super::lane::LaneError;
 use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
-use crate::kafka::Ended;
 use crate::model::Model;
 use crate::record::{RecordId, rfc3339};
 use crate::score::Explanation;
@@ -21,7 +20,7 @@ use crate::sink::anomaly::{
     ANOMALY_TYPE, ActiveLatents, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of,
 };
 use crate::sink::incident::{INCIDENT_TYPE, IncidentEvent, IncidentRef, Share, Worst, event_id};
-use crate::sink::{Channel, Header, Outgoing, Receipt, Sink, SinkError};
+use crate::sink::{Channel, Ended, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::Raw;
 use crate::telemetry::{LaneMetrics, now_ms};
 

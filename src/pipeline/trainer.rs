@@ -254,7 +254,7 @@ impl Trainer {
         be_nice();
         let mut pause = Duration::ZERO;
         while !self.shutdown.sleep(pause) {
-            pause = match self.tick()? {
+            pause = match self.tick_or_wait()? {
                 Ticked::Failed(reason) => {
                     tracing::warn!(reason, "training failed; it is tried again");
                     BACK_OFF
@@ -267,11 +267,32 @@ impl Trainer {
         Ok(())
     }
 
+    /// As [`Trainer::tick`]; a registry that is away for a moment ends nothing.
+    fn tick_or_wait(&mut self) -> Result<Ticked, TrainerError> {
+        match self.tick() {
+            Err(TrainerError::Registry(error @ RegistryError::Topic { .. })) => Ok(Ticked::Failed(error.to_string())),
+            ticked => ticked,
+        }
+    }
+
+    /// Whether this replica is the one that trains.
+    fn leads(&mut self) -> bool {
+        let leads = self.registry.leads();
+        let shown = &self.shared.metrics.trainer_leader;
+        if shown.get() != i64::from(leads) {
+            shown.set(i64::from(leads));
+            // What another has trained meanwhile, or will, makes these worth nothing.
+            (self.pending, self.watch) = (None, None);
+        }
+        leads
+    }
+
     /// Does the next thing there is to do: follow the registry, make the first model, or run a round that is due.
     ///
     /// Errors: a [`TrainerError`].
     pub fn tick(&mut self) -> Result<Ticked, TrainerError> {
         self.follow_tuning();
+        let leads = self.leads();
         if let Some(version) = self.follow_registry()? {
             return Ok(Ticked::Promoted(version));
         }
@@ -279,12 +300,15 @@ impl Trainer {
             self.follow_labels();
         }
         let Some(champion) = self.shared.cell.load() else {
-            return self.make_first();
+            return if leads { self.make_first() } else { Ok(self.wait_for_leader()) };
         };
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
-        self.obey(&champion)?;
+        self.obey(&champion, leads)?;
+        if !leads {
+            return Ok(Ticked::Nothing);
+        }
         self.listen(&champion);
         if let Some(ticked) = self.look_after(&champion)? {
             return Ok(ticked);
@@ -400,9 +424,10 @@ impl Trainer {
         let seed = self.settings.trainer.seed;
         let shared = self.shared.clone();
         let shutdown = self.shutdown.clone();
+        let registry = &mut self.registry;
         let fitted = train::fit(sample.schema, &sample.rows, &self.settings.model, seed, &mut |progress| {
             report(&shared, &progress, began);
-            if shutdown.begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if shutdown.begun() || !registry.leads() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         match fitted {
             Ok(mut fitted) => {
@@ -421,6 +446,12 @@ impl Trainer {
                 Ok(Ticked::Failed(reason))
             }
         }
+    }
+
+    fn wait_for_leader(&self) -> Ticked {
+        let reason = "the first model is trained by another replica; it comes through registry.topic".to_owned();
+        self.warm_up(&reason, None);
+        Ticked::Waiting(reason)
     }
 
     fn warm_up(&self, reason: &str, eta_seconds: Option<f64>) {

@@ -106,6 +106,11 @@ impl Directory {
         Ok(path)
     }
 
+    /// Whether a submitted model waits.
+    pub fn has_candidate(&self) -> bool {
+        fs::read_dir(self.path.join(CANDIDATES)).is_ok_and(|mut waiting| waiting.next().is_some())
+    }
+
     /// Removes the oldest versions beyond what is kept.
     fn prune(&self) -> Result<(), RegistryError> {
         let (versions, promoted) = (self.versions()?, self.promoted()?);

@@ -6,8 +6,10 @@
 mod directory;
 mod labels;
 mod memory;
+mod topic;
+mod versions;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,6 +17,7 @@ use thiserror::Error;
 pub use directory::Directory;
 pub use labels::{Labels, load_labelled};
 pub use memory::MemoryRegistry;
+pub use versions::Versions;
 
 use crate::model::Model;
 use crate::model::artifact::ArtifactError;
@@ -27,12 +30,15 @@ pub struct Config {
     pub path: PathBuf,
     /// Number of versions kept; the current one is kept in any case. Default 5.
     pub keep: usize,
+    /// Topic that carries the models to every replica; `path` then holds this process's copy. Default none: each process
+    /// trains for itself and keeps its models in `path`.
+    pub topic: Option<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from).unwrap_or_default();
-        Self { path: state.join("models"), keep: 5 }
+        Self { path: state.join("models"), keep: 5, topic: None }
     }
 }
 
@@ -125,6 +131,14 @@ pub enum RegistryError {
         /// What is wrong.
         reason: String,
     },
+    /// The topic can't be read or written; trying again may help.
+    #[error("registry.topic = {topic}: {reason}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The file that names the current version is damaged.
     #[error("{path} should hold a version number, not `{text}`; `strayd models rollback --to VERSION` mends it")]
     Current {
@@ -135,8 +149,24 @@ pub enum RegistryError {
     },
 }
 
+/// The versions in a directory, looked at from outside.
+struct Versioned<'a>(&'a Path);
+
+impl Versioned<'_> {
+    /// Why a version can't be used; none: it can.
+    fn refusal(&self, version: u64) -> Option<String> {
+        let directory = Directory::new(&Config { path: self.0.to_owned(), ..Config::default() });
+        directory.load(version).err().map(|error| error.to_string())
+    }
+}
+
 /// Numbered models, one of which is current.
 pub trait Registry: Send {
+    /// Whether this process is the one that trains and writes; asked between the steps of a training, too.
+    fn leads(&mut self) -> bool {
+        true
+    }
+
     /// The current version, if there is one.
     ///
     /// Errors: see [`RegistryError`].

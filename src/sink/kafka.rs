@@ -162,7 +162,7 @@ impl From<Broken> for SinkError {
 impl Transactional for KafkaSink {
     fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Broken> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        transactions.commit(&self.producer, offsets, group)
+        transactions.commit(&self.producer, Some((offsets, group)))
     }
 
     fn condemn(&self, reason: &str) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::kafka::Ended;
+pub use crate::kafka::{Ended, TRANSACTION_TIMEOUT};
 
 pub use kafka::KafkaSink;
 pub use memory::{MemorySink, Sent};

@@ -9,8 +9,7 @@ use super::tally::Counted;
 use super::{Metrics, P_VALUES, RATIO};
 use crate::alert::Withheld;
 use crate::decode::Reject;
-use crate::kafka::Ended;
-use crate::sink::{self, Channel};
+use crate::sink::{self, Channel, Ended};
 use crate::threshold::Severity;
 
 /// Why a record is passed over, as in the metric's label.

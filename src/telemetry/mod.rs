@@ -181,6 +181,7 @@ metrics! {
     feedback_total: IntCounterVec("feedback_total", "Opinions on anomalies by what became of them", ["result"]);
     drift_statistic: Gauge("drift_statistic", "Largest sign of drift that is confirmed by a second, over its limit; from 1 on the stream has drifted");
     drifts_total: IntCounter("drifts_total", "Times that the stream was found to have drifted");
+    trainer_leader: IntGauge("trainer_leader", "1 while this replica is the one that trains; without a registry topic each does");
     trainer_alive: IntGauge("trainer_alive", "1 while the trainer thread runs");
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);

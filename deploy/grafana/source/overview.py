@@ -46,7 +46,8 @@ FLOW = [
 
 PROCESS = [
     series("Threads alive", "Lanes and trainers that run, of all instances. Lanes begin with the first model.", "short",
-           query("sum(strayd_lane_alive{@})", "lanes"), query("sum(strayd_trainer_alive{@})", "trainers"), min=0, decimals=0),
+           query("sum(strayd_lane_alive{@})", "lanes"), query("sum(strayd_trainer_alive{@})", "trainers"),
+           query("sum(strayd_trainer_leader{@})", "trainers that lead"), min=0, decimals=0),
     series("Since the last turn of a lane", "At 60 s /healthz fails, and the supervisor restarts the process.", "s",
            query("time() - (strayd_lane_last_progress_timestamp_seconds{@} > 0)", "{{instance}} lane {{lane}}"), min=0, line_at=60),
     series("Running for", "Time since each instance started.", "s",

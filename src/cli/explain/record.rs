@@ -18,7 +18,7 @@ use crate::pipeline::hindsight::{Hindsight, Outcome, look_back};
 use crate::pipeline::lane;
 use crate::pipeline::publish::Publisher;
 use crate::record::RecordId;
-use crate::registry::{Directory, Registry, load_labelled};
+use crate::registry::{Registry, Versions, load_labelled};
 use crate::sink::anomaly::{Score, id_of};
 use crate::sink::{Channel, MemorySink, Sink};
 use crate::telemetry::Metrics;
@@ -36,7 +36,7 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
     let open = |topic: &str| TopicHistory::new(&config.kafka, topic, config.history.read_timeout);
     let mut history = open(topic).map_err(|reason| anyhow!("{record}: {reason}"))?;
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
-    let registry = Directory::new(&config.registry);
+    let registry = Versions::look(&config.registry, &config.kafka)?;
     let chosen = chosen(options, &registry)?;
     let mut look = |model: &Model, rewind| {
         let seen =
@@ -85,7 +85,7 @@ fn place(record: &str) -> anyhow::Result<(&str, RecordId)> {
 }
 
 /// The model that was asked for, else the one that scores now.
-fn chosen(options: &Options, registry: &Directory) -> anyhow::Result<Model> {
+fn chosen(options: &Options, registry: &Versions) -> anyhow::Result<Model> {
     if let Some(directory) = &options.model {
         return Ok(load_labelled(directory)?);
     }

@@ -7,9 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Lane, LaneError};
-use crate::kafka::TRANSACTION_TIMEOUT;
 use crate::shutdown::Shutdown;
-use crate::sink::SinkError;
+use crate::sink::{SinkError, TRANSACTION_TIMEOUT};
 use crate::source::SourceError;
 
 /// Shortest and longest pause between two attempts to begin, or to abort.

@@ -2,7 +2,8 @@
 //!
 //! An order that is handed in at this replica goes to the journal first; whatever the journal says is carried out, here as
 //! on every other replica. A pin is a state and counts whenever it was said; to promote, to roll back and to retrain are
-//! acts, and count only when they are said while this process runs.
+//! acts, and count only when they are said while this process runs. Where replicas share a registry its leader carries out what
+//! concerns models; rules are put in force by each.
 
 use super::{Trainer, TrainerError};
 use crate::alert::Suppression;
@@ -30,7 +31,7 @@ impl Trainer {
     /// Carries out what is new.
     ///
     /// Errors: a [`TrainerError`].
-    pub(super) fn obey(&mut self, model: &Model) -> Result<(), TrainerError> {
+    pub(super) fn obey(&mut self, model: &Model, leads: bool) -> Result<(), TrainerError> {
         let Some(mut commands) = self.commands.take() else { return Ok(()) };
         while let Some(order) = self.shared.desk.fetch() {
             if let Err(reason) = commands.journal.append(&order.entry(now_ms())) {
@@ -48,6 +49,8 @@ impl Trainer {
             match Order::parse(&entry) {
                 Ok(Some(Order::Suppress { rule })) => self.rule(&rule.name.clone(), Some(rule)),
                 Ok(Some(Order::Unsuppress { name })) => self.rule(&name, None),
+                // Whoever leads carries it out for all.
+                Ok(Some(_)) if !leads => {}
                 Ok(Some(order)) => self.carry_out(&order, entry.time_ms >= commands.started_ms, model)?,
                 Ok(None) => {}
                 Err(reason) => tracing::warn!(key = entry.key, reason, "a command can't be read"),

@@ -1,5 +1,6 @@
 //! One online round, and what becomes of its model: stored first, then current, then in the lanes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,7 +42,10 @@ impl Trainer {
         let round = Round { champion, challenger, rows, start, opinions: Some(&opinions), seed };
         let mut pace = self.pace();
         let mut admission = self.admission.clone();
-        let fitted = train::refit(round, &mut admission, &self.settings.model, &mut |_| pace.after_steps());
+        let registry = &mut self.registry;
+        let fitted = train::refit(round, &mut admission, &self.settings.model, &mut |_| {
+            if registry.leads() { pace.after_steps() } else { ControlFlow::Break(()) }
+        });
         if let Some(reason) = pace.aborted() {
             self.failed();
             return Ok(Ticked::Failed(reason));

@@ -1,0 +1,54 @@
+//! Topics of our own: made where they are missing, and looked at before they are relied on.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{Config, Context, explain};
+
+/// How long a request to the controller may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes sure that `topic` is there with one partition, and compacted: makes it, or checks the one that there is.
+///
+/// Errors: what is wrong and what to do, in words for the user; trying again may help.
+pub fn ensure_compacted(client: &Config, topic: &str) -> Result<(), String> {
+    let mut settings = client.client("strayd-admin").map_err(|error| error.to_string())?;
+    client.pass_through(&mut settings);
+    let admin: AdminClient<Context> =
+        settings.create_with_context(Context::default()).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    runtime.block_on(ensure(&admin, topic)).map_err(|error| admin.inner().context().trouble.take().unwrap_or(error))
+}
+
+async fn ensure(admin: &AdminClient<Context>, topic: &str) -> Result<(), String> {
+    let failed = |error| explain(&error, "");
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+    let metadata = admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+    let Some(found) = found else {
+        // As many copies as the cluster's default.
+        let wanted = NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
+        let made = admin.create_topics([&wanted], &options).await.map_err(failed)?;
+        return match made.first() {
+            Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
+            Some(Err((_, code))) => Err(format!(
+                "topic `{topic}` is missing and can't be made ({code}); make it with one partition and cleanup.policy=compact"
+            )),
+        };
+    };
+    if found.partitions().len() != 1 {
+        let n = found.partitions().len();
+        return Err(format!("topic `{topic}` has {n} partitions, it must have one: whoever owns it trains"));
+    }
+    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(failed)?;
+    let policy = described.first().and_then(|found| found.as_ref().ok()).and_then(|found| found.get("cleanup.policy"));
+    match policy.and_then(|policy| policy.value.as_deref()) {
+        Some(policy) if !policy.split(',').any(|policy| policy.trim() == "compact") => Err(format!(
+            "topic `{topic}` has cleanup.policy={policy} and would forget models; set cleanup.policy=compact"
+        )),
+        // Without the right to read the setting it is taken to be as documented.
+        _ => Ok(()),
+    }
+}
