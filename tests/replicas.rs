@@ -78,6 +78,10 @@ impl<'a> Fleet<'a> {
         let output = Command::new(env!("CARGO_BIN_EXE_strayd"))
             .args(["models", "list", "--json", "--config"])
             .arg(launch.dir().join("strayd.toml"))
+            // What a launch sets beside the file it sets by the environment.
+            .env("STRAYD__REGISTRY__TOPIC", &self.shared[0])
+            .env("STRAYD__JOURNAL__COMMANDS", &self.shared[1])
+            .env("STRAYD__JOURNAL__FEEDBACK", &self.shared[2])
             .output()
             .expect("strayd can be run");
         let said = String::from_utf8_lossy(&output.stdout);
