@@ -26,6 +26,7 @@ mod kubernetes;
 mod metrics;
 mod prometheus;
 mod python;
+mod same;
 mod setup;
 mod watching;
 
@@ -45,6 +46,7 @@ pub use kubernetes::{Kubernetes, yaml};
 pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
 pub use python::python;
+pub use same::says_the_same;
 pub use setup::Topics;
 pub use watching::{DASHBOARDS, RULES, alerts, dashboards, metrics_of, panels, rules, shipped, shipped_text, targets};
 
