@@ -1,29 +1,26 @@
-//! A clock that can be set: libfaketime's, for one process. The monotonic clock goes on, as it does when a machine's is set.
+//! A wall clock that can be set for one process: `clock.c`, built with the compiler that the build needs anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// The library, where the system has it.
-pub fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
-    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
+/// Builds the library into a folder; nothing where that fails.
+pub fn build(into: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/clock.c");
+    let library = into.join("clock.so");
+    let cc = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").output();
+    cc.is_ok_and(|done| done.status.success()).then_some(library)
 }
 
 /// What a process is started with to have such a clock, set by `file`.
-pub fn envs(library: &Path, file: &Path) -> [(&'static str, String); 5] {
-    [
-        ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("NO_FAKE_STAT", "1".to_owned()),
-    ]
+pub fn envs(library: &Path, file: &Path) -> [(&'static str, String); 2] {
+    [("LD_PRELOAD", library.display().to_string()), ("STRAYD_TEST_CLOCK", file.display().to_string())]
 }
 
 /// Sets the clock so many seconds off.
 pub fn set(file: &Path, seconds: i64) {
-    // By a rename, so that nobody reads half of it.
-    let fresh = file.with_extension("fresh");
-    fs::write(&fresh, format!("{seconds:+}\n")).expect("the temporary folder can be written");
-    fs::rename(&fresh, file).expect("the temporary folder can be written");
+    // In place: the process has the file in its memory.
+    let open = fs::OpenOptions::new().write(true).create(true).truncate(false).open(file);
+    let mut open = open.expect("the temporary folder can be written");
+    std::io::Write::write_all(&mut open, &seconds.to_ne_bytes()).expect("the temporary folder can be written");
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::clock;
 use super::disk::SmallDisk;
 use super::stream::N_FEATURES;
 use crate::support::{Broker, Daemon, Door, Launch, Metrics, Topics};
@@ -71,17 +72,16 @@ impl Fleet {
                 None => Launch::new(&config),
             };
             copy(models, &launch.dir().join("models"));
-            let clock = super::clock::library().filter(|_| i == WITH_CLOCK).map(|library| {
+            let library = (i == WITH_CLOCK).then(|| clock::build(launch.dir())).flatten();
+            let clock = library.map(|library| {
                 let file = launch.dir().join("clock");
-                (library, file)
+                clock::set(&file, 0);
+                (clock::envs(&library, &file), file)
             });
-            let clock = clock.map(|(library, file)| {
-                super::clock::set(&file, 0);
-                let envs = super::clock::envs(&library, &file);
-                let plain = std::mem::replace(&mut launch, Launch::new(&config));
-                launch = envs.iter().fold(plain, |launch, (key, value)| launch.env(key, value));
-                file
-            });
+            if let Some((envs, _)) = &clock {
+                launch = envs.iter().fold(launch, |launch, (key, value)| launch.env(key, value));
+            }
+            let clock = clock.map(|(_, file)| file);
             let door = Door::new(*port, target);
             Replica { launch, door, daemon: None, state: State::Off, is_stopped: false, clock, n_rebalances: 0.0 }
         });
@@ -195,15 +195,6 @@ impl Fleet {
     /// The folder of a replica's models.
     pub fn models(&self, i: usize) -> PathBuf {
         self.replicas[i].launch.dir().join("models")
-    }
-
-    /// Whether any run of a replica has said this.
-    pub fn has_said(&self, i: usize, text: &str) -> bool {
-        let entries = fs::read_dir(self.replicas[i].launch.dir()).expect("the folder is there");
-        let mut logs = entries
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stderr-")));
-        logs.any(|log| String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).contains(text))
     }
 }
 

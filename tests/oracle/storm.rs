@@ -91,7 +91,7 @@ impl<'a> Storm<'a> {
             missing.push("disk full: mounting a small disk takes root");
         }
         if fleet.replicas[WITH_CLOCK].clock.is_none() {
-            missing.push("clock jump: there is no libfaketime");
+            missing.push("clock jump: there is no C compiler");
         }
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let (deck, undo, counts) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -152,7 +152,8 @@ impl<'a> Storm<'a> {
         let going: Vec<usize> = running.iter().copied().filter(|&i| !fleet.replicas[i].is_stopped).collect();
         let one = going.choose(&mut self.rng).copied();
         match (card, one) {
-            (Card::Kill, Some(i)) => {
+            (Card::Kill, _) if !running.is_empty() => {
+                let i = *running.choose(&mut self.rng).expect("one runs");
                 fleet.signal(i, libc::SIGKILL);
                 self.count("SIGKILL")
             }
