@@ -3,6 +3,7 @@
 //! Order of a start: admin server and signals, brokers and topics (waited for, visibly), the pinned start, the
 //! trainer, and, once a model scores, the lanes. Any thread that fails ends all: crash-only beats half-alive.
 
+mod clock;
 mod logs;
 mod reload;
 mod supervise;
@@ -141,10 +142,13 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Rel
     }
     let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
     let mut lanes_run = false;
-    let mut watchdog = supervise::Watchdog::new();
+    let (mut watchdog, mut clock) = (supervise::Watchdog::new(), clock::WallClock::new());
     let failure = loop {
         if let Some(failure) = supervise::reap(&mut threads) {
             break Some(failure);
+        }
+        if let Some(step) = clock.set_back() {
+            break Some(anyhow!("the clock was set back by {step:.0?}: Kafka's client would stand still for as long"));
         }
         if !lanes_run && shared.cell.load().is_some() {
             for lane in 0..config.pipeline.lanes {
