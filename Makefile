@@ -1,11 +1,11 @@
-# One vocabulary: make demo test test-ops lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops test-long lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test test-ops lint fmt bench guard quality clean
+.PHONY: help demo test test-ops test-long lint fmt bench guard quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -23,6 +23,11 @@ test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" 
 test-ops: ## Boots a machine with systemd and runs the shipped unit on it, checks the dashboards' types; takes root and minutes
 	@.ci/setup.sh ops
 	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards $(ARGS)
+
+test-long: ## Ten minutes of faults in each delivery mode, half an hour of soak (STRAYD_ORACLE_SECONDS, _SEED, _RATE, STRAYD_SOAK_SECONDS)
+	@.ci/setup.sh test
+	@STRAYD_ORACLE_SECONDS=$${STRAYD_ORACLE_SECONDS:-600} STRAYD_ORACLE_SEED=$${STRAYD_ORACLE_SEED:-$$(date +%s)} \
+		STRAYD_COUNTS=target/test-counts-long .ci/test.sh --release --test oracle --test soak $(ARGS) -- --test-threads 1
 
 lint: ## Checks formatting, lints and documentation
 	@.ci/setup.sh lint

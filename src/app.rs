@@ -3,6 +3,7 @@
 //! Order of a start: admin server and signals, brokers and topics (waited for, visibly), the pinned start, the
 //! trainer, and, once a model scores, the lanes. Any thread that fails ends all: crash-only beats half-alive.
 
+mod clock;
 mod logs;
 mod reload;
 mod supervise;
@@ -32,6 +33,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
+use crate::record::Topics;
 use crate::registry::Versions;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
@@ -61,7 +63,7 @@ pub struct Daemon {
 pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared {
     Shared {
         detector: config.detector.name.as_str().into(),
-        topic: config.input.topic.as_str().into(),
+        topics: Arc::new(config.input.topic.clone()),
         decode: config.decode.clone(),
         output: config.output.clone(),
         dead_letter: config.dead_letter.clone(),
@@ -141,10 +143,13 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Rel
     }
     let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
     let mut lanes_run = false;
-    let mut watchdog = supervise::Watchdog::new();
+    let (mut watchdog, mut clock) = (supervise::Watchdog::new(), clock::WallClock::new());
     let failure = loop {
         if let Some(failure) = supervise::reap(&mut threads) {
             break Some(failure);
+        }
+        if let Some(step) = clock.set_back() {
+            break Some(anyhow!("the clock was set back by {step:.0?}: Kafka's client would stand still for as long"));
         }
         if !lanes_run && shared.cell.load().is_some() {
             for lane in 0..config.pipeline.lanes {
@@ -205,7 +210,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
                 for pin in &pinned {
                     let (partition, start) = (pin.next.partition, pin.next.offset);
                     let position = String::from(config.input.start);
-                    tracing::info!(partition, start, position, pin.low, pin.high, "no committed offset: start pinned");
+                    tracing::info!(%partition, start, position, pin.low, pin.high, "no committed offset: start pinned");
                 }
                 if pinned.is_empty() {
                     tracing::info!(group = config.kafka.group, "going on from the group's committed offsets");
@@ -227,11 +232,11 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
 }
 
 fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {
-    let read = |topic| {
-        TopicHistory::new(&config.kafka, topic, config.history.read_timeout)
+    let read = |topics: &Topics| {
+        TopicHistory::new(&config.kafka, topics, config.history.read_timeout)
             .map_err(|error| anyhow!("history: {error}"))
     };
-    let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies)?);
+    let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies.as_str().into())?);
     let heard = Heard::new(feedback_journal(config)?, Some(Box::new(anomalies)));
     let registry = Versions::open(&config.registry, &config.kafka)?;
     // A reload may have come while the brokers were awaited.

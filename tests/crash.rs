@@ -15,7 +15,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Broker, Daemon, Outgoing, Record, Sensors, Topics, holds_within, to_json, wait_until};
+use support::{Broker, Daemon, Outgoing, Record, Sensors, Topics, holds_within, says_the_same, to_json, wait_until};
 
 const N_PARTITIONS: usize = 4;
 const N_FEATURES: usize = 8;
@@ -27,8 +27,6 @@ const ONE_IN: usize = 100;
 const N_BEFORE_KILL: f64 = 30_000.0;
 const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(240);
-/// Batch sizes decide the order in which a product is summed, and so the last bits of a score.
-const RELATIVE_TOLERANCE: f64 = 1e-3;
 /// One record in so many may say something else when it is scored again: where two latents are equally strong, the last
 /// bits decide which of them is active.
 const DIFFERING_ONE_IN: usize = 5_000;
@@ -221,21 +219,6 @@ fn n_differing<'a>(pairs: impl Iterator<Item = (&'a Value, &'a Value)>) -> usize
         !says_the_same(a, b)
     };
     pairs.filter(differ).inspect(|(a, b)| say(&format!("scored again with another latent:\n{a}\n{b}"))).count()
-}
-
-/// Compares two records; numbers may differ in their last bits, everything else is equal.
-fn says_the_same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => {
-            let (x, y) = (x.as_f64().expect("finite"), y.as_f64().expect("finite"));
-            (x - y).abs() <= RELATIVE_TOLERANCE * (1.0 + x.abs().max(y.abs()))
-        }
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| says_the_same(x, y)),
-        (Value::Object(x), Value::Object(y)) => {
-            x.keys().eq(y.keys()) && x.values().zip(y.values()).all(|(x, y)| says_the_same(x, y))
-        }
-        _ => a == b,
-    }
 }
 
 #[track_caller]

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::Versioned;
 use crate::kafka::{self, TRANSACTION_TIMEOUT, Transactions};
+use crate::record::Topics;
 
 /// How long the end of the topic is waited for.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -267,12 +268,13 @@ impl TopicLog {
 
     /// Begins the copy anew.
     fn begin(&mut self) -> Result<(), String> {
-        let partitions = kafka::partitions(&self.reader, &self.topic, Duration::from_secs(5))?;
+        let topics = Topics::from(self.topic.as_str());
+        let partitions = kafka::partitions(&self.reader, &topics, kafka::Absent::Awaited, Duration::from_secs(5))?;
         if partitions.len() != 1 {
             return Err(format!("it has {} partitions, a registry has one: whoever owns it trains", partitions.len()));
         }
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partitions[0], Offset::Beginning).map_err(|error| error.to_string())?;
+        list.add_partition_offset(&self.topic, partitions[0].number, Offset::Beginning).map_err(|error| error.to_string())?;
         self.reader.assign(&list).map_err(|error| kafka::explain(&error, ""))?;
         empty(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
         (self.held, self.partial, self.next_current) = (BTreeMap::new(), BTreeMap::new(), None);

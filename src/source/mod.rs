@@ -14,21 +14,22 @@ use thiserror::Error;
 pub use kafka::{KafkaSource, Pinned, lane_settings, pin_start};
 pub use memory::{MemorySource, Stored};
 
-use crate::record::{NextOffset, RecordId};
+use crate::record::{NextOffset, Partition, RecordId, Topics};
 
 /// What is read, and from where on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The features topic. No default: it must be set.
-    pub topic: String,
+    /// The features topic, a list of topics, or a pattern that begins with `^`: all with records of one schema. No default:
+    /// it must be set.
+    pub topic: Topics,
     /// Where a group without committed offsets starts: `latest`, `earliest` or an RFC 3339 time. Default `latest`.
     pub start: Start,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { topic: String::new(), start: Start::Latest }
+        Self { topic: Topics::default(), start: Start::Latest }
     }
 }
 
@@ -116,8 +117,8 @@ pub enum SourceError {
 /// A partition that has come to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
-    /// Its number.
-    pub partition: i32,
+    /// Which.
+    pub partition: Partition,
     /// The group's committed offset; none when it has none, or when it can't be asked for.
     pub settled: Option<i64>,
     /// What was committed with it.
@@ -143,7 +144,7 @@ pub trait Assignment: Send + Sync {
     /// `lost` to another member.
     ///
     /// Errors: with exactly once, why what was published of them must be aborted.
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Result<Vec<Position>, String>;
+    fn revoked(&self, partitions: &[Partition], lost: bool) -> Result<Vec<Position>, String>;
 }
 
 /// A stream of records with positions that can be settled.
@@ -163,7 +164,7 @@ pub trait Source: Send {
     fn rewind(&mut self) {}
 
     /// Records between the settled offset and the head, by partition, as last reported.
-    fn lags(&self) -> Vec<(i32, i64)>;
+    fn lags(&self) -> Vec<(Partition, i64)>;
 
     /// Whether the group has been joined, be it with an empty assignment.
     fn has_joined(&self) -> bool;

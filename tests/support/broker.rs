@@ -29,6 +29,7 @@ const JAVA_OPTIONS: [&str; 4] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+Us
 pub struct Broker {
     brokers: String,
     sasl: Option<String>,
+    doors: Vec<(u16, String)>,
     guard: Option<Guard>,
 }
 
@@ -42,28 +43,33 @@ impl Broker {
                 assert!(broker.answers_within(Duration::from_secs(10)), "no broker at STRAYD_TEST_BROKERS={brokers}");
                 Ok(broker)
             }
-            Err(_) => Self::start(),
+            Err(_) => Self::start(0),
         });
         shared.as_ref().map_err(|why| skip_without_kafka(why)).ok()
     }
 
     /// A broker of the test's own, to be paused or ended, or nothing, and then the test's skip has been reported.
     pub fn own() -> Option<Self> {
-        Self::start().map_err(|why| skip_without_kafka(&why)).ok()
+        Self::own_with_doors(0)
+    }
+
+    /// The same with `n_doors` listeners more, each of which says that it is reached by another port: see [`Self::doors`].
+    pub fn own_with_doors(n_doors: usize) -> Option<Self> {
+        Self::start(n_doors).map_err(|why| skip_without_kafka(&why)).ok()
     }
 
     /// A broker that somebody else runs, by its bootstrap address.
     pub fn at(brokers: &str) -> Self {
-        Self { brokers: brokers.to_owned(), sasl: None, guard: None }
+        Self { brokers: brokers.to_owned(), sasl: None, doors: Vec::new(), guard: None }
     }
 
     /// Starts a broker, which ends when it is dropped. Errors say what is missing.
-    fn start() -> Result<Self, String> {
+    fn start(n_doors: usize) -> Result<Self, String> {
         java_17()?;
         let libs = fetch()?;
         let mut why = String::new();
         for _ in 0..3 {
-            match Self::try_start(&libs) {
+            match Self::try_start(&libs, n_doors) {
                 Ok(broker) => return Ok(broker),
                 Err(reason) => why = reason, // another process may have taken a port between choice and use
             }
@@ -79,6 +85,25 @@ impl Broker {
     /// Bootstrap address that wants the user `strayd` with the password `secret` (SASL PLAIN), where the broker is ours.
     pub fn sasl(&self) -> Option<&str> {
         self.sasl.as_deref()
+    }
+
+    /// Ports that the broker sends clients to, and the addresses behind them: whoever connects the two (a
+    /// [`super::Door`]) decides what passes.
+    pub fn doors(&self) -> &[(u16, String)] {
+        &self.doors
+    }
+
+    /// Kills a broker of the caller's own with SIGKILL.
+    pub fn kill9(&self) {
+        self.guard.as_ref().expect("only a broker that the test started can be killed").end();
+    }
+
+    /// Starts a broker that was killed, on the same data and ports, and waits until it answers.
+    #[track_caller]
+    pub fn start_again(&self) {
+        let guard = self.guard.as_ref().expect("only a broker that the test started can be killed");
+        guard.run();
+        assert!(self.answers_within(START_MAX), "the broker didn't start again: {}", guard.last_words());
     }
 
     /// Process id of the broker, where it is ours.
@@ -111,14 +136,15 @@ impl Broker {
         Paused { guard }
     }
 
-    fn try_start(libs: &Path) -> Result<Self, String> {
+    fn try_start(libs: &Path, n_doors: usize) -> Result<Self, String> {
         let [port, sasl, controller] = std::array::from_fn(|_| free_port());
+        let doors: Vec<[u16; 2]> = (0..n_doors).map(|_| [free_port(), free_port()]).collect();
         let dir = std::env::temp_dir().join(unique("strayd-kafka"));
         let properties = dir.join("server.properties");
         let log4j = dir.join("log4j2.properties");
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         fs::write(&log4j, LOG4J_PROPERTIES).map_err(|e| format!("{}: {e}", log4j.display()))?;
-        fs::write(&properties, server_properties(&dir, port, sasl, controller))
+        fs::write(&properties, server_properties(&dir, [port, sasl, controller], &doors))
             .map_err(|e| format!("{}: {e}", properties.display()))?;
 
         let mut java: Vec<String> = JAVA_OPTIONS.map(str::to_owned).into();
@@ -134,7 +160,8 @@ impl Broker {
         let args = java.iter().map(String::as_str).chain(["kafka.Kafka", &properties]);
         let guard = Guard::spawn(&dir, "java", args);
         let [brokers, sasl] = [port, sasl].map(|port| format!("127.0.0.1:{port}"));
-        let broker = Self { brokers, sasl: Some(sasl), guard: Some(guard) };
+        let doors = doors.into_iter().map(|[said, bound]| (said, format!("127.0.0.1:{bound}"))).collect();
+        let broker = Self { brokers, sasl: Some(sasl), doors, guard: Some(guard) };
         if broker.answers_within(START_MAX) {
             return Ok(broker);
         }
@@ -161,13 +188,19 @@ impl Drop for Paused<'_> {
     }
 }
 
-fn server_properties(dir: &Path, port: u16, sasl: u16, controller: u16) -> String {
+fn server_properties(dir: &Path, [port, sasl, controller]: [u16; 3], doors: &[[u16; 2]]) -> String {
     let data = dir.join("data");
     let listeners = format!("PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}");
+    let listener = |i: usize, port: u16| format!(",DOOR{i}://127.0.0.1:{port}");
+    let bound: String = doors.iter().enumerate().map(|(i, [_, bound])| listener(i, *bound)).collect();
+    let said: String = doors.iter().enumerate().map(|(i, [said, _])| listener(i, *said)).collect();
+    let map = SERVER_PROPERTIES.lines().find(|line| line.starts_with("listener.security.protocol.map="));
+    let plain: String = (0..doors.len()).map(|i| format!(",DOOR{i}:PLAINTEXT")).collect();
     format!(
-        "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners={listeners},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}\n",
-        data.display()
+        "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n{}{plain}\n\
+         listeners={listeners}{bound},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}{said}\n",
+        data.display(),
+        map.expect("the file has the map")
     )
 }
 

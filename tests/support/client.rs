@@ -110,6 +110,13 @@ impl Record {
     }
 }
 
+/// Which records a reader sees, in Kafka's words.
+#[derive(Clone, Copy)]
+struct Isolation(&'static str);
+
+const COMMITTED: Isolation = Isolation("read_committed");
+const UNCOMMITTED: Isolation = Isolation("read_uncommitted");
+
 /// What a group has committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -164,22 +171,23 @@ impl Broker {
     /// Produces the records in order and returns how many, after the broker has acknowledged all of them.
     #[track_caller]
     pub fn produce(&self, topic: &str, records: impl IntoIterator<Item = Outgoing>) -> usize {
-        let producer: ThreadedProducer<Deliveries> = self
+        let sender = self.sender(topic);
+        let n_sent = records.into_iter().map(|record| sender.send(&record)).count();
+        sender.finish();
+        n_sent
+    }
+
+    /// A producer of one topic for records that come over time; it outlasts a broker that is away for minutes.
+    pub fn sender(&self, topic: &str) -> Sender {
+        let producer = self
             .client()
             .set("enable.idempotence", "true")
             .set("linger.ms", "5")
+            .set("reconnect.backoff.max.ms", "1000")
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .create_with_context(Deliveries::default())
             .expect("these settings are valid");
-        let mut n_sent = 0;
-        for record in records {
-            send(&producer, topic, &record);
-            n_sent += 1;
-        }
-        producer.flush(DELIVERY_MAX).expect("everything is acknowledged in time");
-        let failure = producer.context().failure.lock().expect("no panic under this lock").take();
-        assert_eq!(failure, None, "a record was not delivered to {topic}");
-        n_sent
+        Sender { producer, topic: topic.to_owned() }
     }
 
     /// Consumes all partitions from their start until `n` records are there, and panics at the deadline.
@@ -187,7 +195,9 @@ impl Broker {
     /// Sorted by partition and offset. Records of open and aborted transactions are not seen.
     #[track_caller]
     pub fn consume(&self, topic: &str, n: usize, deadline: Duration) -> Vec<Record> {
-        let records = self.consume_while(topic, deadline, |n_seen, _| n_seen < n);
+        let mut records = Vec::new();
+        self.visit_while(topic, COMMITTED, deadline, |n_seen, _| n_seen < n, |record| records.push(record));
+        records.sort_by_key(|record: &Record| (record.partition, record.offset));
         assert!(records.len() >= n, "{} of {n} records of {topic} within {deadline:?}", records.len());
         records
     }
@@ -195,21 +205,32 @@ impl Broker {
     /// Consumes all partitions from their start to the end at which they stand now, and panics at the deadline.
     #[track_caller]
     pub fn consume_to_end(&self, topic: &str, deadline: Duration) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.visit_to_end(topic, deadline, |record| records.push(record));
+        records.sort_by_key(|record: &Record| (record.partition, record.offset));
+        records
+    }
+
+    /// Shows `visit` all records from the start of each partition, in its order, to the end at which it stands now, and
+    /// panics at the deadline.
+    #[track_caller]
+    pub fn visit_to_end(&self, topic: &str, deadline: Duration, visit: impl FnMut(Record)) {
         let n_partitions = self.partitions(topic).len();
         let mut n_ended = 0;
-        let records = self.consume_while(topic, deadline, |_, ended| {
+        let more = |_, ended| {
             n_ended = ended;
             ended < n_partitions
-        });
+        };
+        self.visit_while(topic, COMMITTED, deadline, more, visit);
         assert_eq!(n_ended, n_partitions, "partitions of {topic} read to the end within {deadline:?}");
-        records
     }
 
     /// Consumes as [`Broker::consume_to_end`] does, records of open and aborted transactions too.
     #[track_caller]
     pub fn consume_uncommitted(&self, topic: &str, deadline: Duration) -> Vec<Record> {
-        let n_partitions = self.partitions(topic).len();
-        self.read_while(topic, "read_uncommitted", deadline, |_, ended| ended < n_partitions)
+        let (n_partitions, mut records) = (self.partitions(topic).len(), Vec::new());
+        self.visit_while(topic, UNCOMMITTED, deadline, |_, ended| ended < n_partitions, |record| records.push(record));
+        records
     }
 
     /// The end offset of every partition: the one that the next record gets.
@@ -284,39 +305,59 @@ impl Broker {
     }
 
     /// Reads on while `more(records seen, partitions at their end)` says so and the deadline hasn't passed.
-    fn consume_while(&self, topic: &str, deadline: Duration, more: impl FnMut(usize, usize) -> bool) -> Vec<Record> {
-        self.read_while(topic, "read_committed", deadline, more)
-    }
-
-    fn read_while(
+    fn visit_while(
         &self,
         topic: &str,
-        isolation: &str,
+        isolation: Isolation,
         deadline: Duration,
         mut more: impl FnMut(usize, usize) -> bool,
-    ) -> Vec<Record> {
+        mut visit: impl FnMut(Record),
+    ) {
         let until = Instant::now() + deadline;
-        let settings = self.reader_settings("strayd-test-reader").set("isolation.level", isolation).to_owned();
+        let settings = self.reader_settings("strayd-test-reader").set("isolation.level", isolation.0).to_owned();
         let consumer: BaseConsumer = settings.create().expect("these settings are valid");
         let mut all = TopicPartitionList::new();
         for partition in self.partitions(topic) {
             all.add_partition_offset(topic, partition, Offset::Beginning).expect("the offset is valid");
         }
         consumer.assign(&all).expect("the partitions exist");
-        let mut records = Vec::new();
-        let mut ended = BTreeSet::new();
-        while more(records.len(), ended.len()) && Instant::now() < until {
+        let (mut n_seen, mut ended) = (0, BTreeSet::new());
+        while more(n_seen, ended.len()) && Instant::now() < until {
             match consumer.poll(Duration::from_millis(100)) {
                 None => {}
-                Some(Ok(message)) => records.push(Record::of(&message)),
+                Some(Ok(message)) => {
+                    n_seen += 1;
+                    visit(Record::of(&message));
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }
                 Some(Err(error)) => panic!("consuming {topic}: {error}"),
             }
         }
-        records.sort_by_key(|record: &Record| (record.partition, record.offset));
-        records
+    }
+}
+
+/// Produces to one topic.
+pub struct Sender {
+    producer: ThreadedProducer<Deliveries>,
+    topic: String,
+}
+
+impl Sender {
+    /// Hands over one record, and waits where the producer's queue is full.
+    #[track_caller]
+    pub fn send(&self, record: &Outgoing) {
+        send(&self.producer, &self.topic, record);
+    }
+
+    /// Waits until the broker has acknowledged everything.
+    #[track_caller]
+    pub fn finish(self) {
+        let Self { producer, topic } = self;
+        producer.flush(DELIVERY_MAX).expect("everything is acknowledged in time");
+        let failure = producer.context().failure.lock().expect("no panic under this lock").take();
+        assert_eq!(failure, None, "a record was not delivered to {topic}");
     }
 }
 

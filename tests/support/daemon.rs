@@ -36,11 +36,18 @@ impl Launch {
     /// Prepares `strayd run --config FILE` with this configuration (TOML), to which `admin.listen` is added.
     #[track_caller]
     pub fn new(config: &str) -> Self {
+        Self::new_in(&std::env::temp_dir(), config)
+    }
+
+    /// The same with its folder in another one.
+    #[track_caller]
+    pub fn new_in(parent: &Path, config: &str) -> Self {
         let mut config: toml::Table = config.parse().expect("the configuration is TOML");
         let admin = format!("127.0.0.1:{}", free_port());
         let section = config.entry("admin").or_insert_with(|| toml::Table::new().into());
         section.as_table_mut().expect("admin is a table").insert("listen".into(), admin.clone().into());
-        let dir = tempfile::Builder::new().prefix("strayd-test-").tempdir().expect("a temporary folder can be made");
+        let dir = tempfile::Builder::new().prefix("strayd-test-").tempdir_in(parent);
+        let dir = dir.expect("a temporary folder can be made");
         let file = dir.path().join("strayd.toml");
         fs::write(&file, config.to_string()).expect("the temporary folder can be written");
         let args = ["run".to_owned(), "--config".to_owned(), file.display().to_string()];

@@ -20,11 +20,13 @@ mod broker;
 mod client;
 mod daemon;
 mod data;
+mod door;
 mod guard;
 mod kubernetes;
 mod metrics;
 mod prometheus;
 mod python;
+mod same;
 mod setup;
 mod watching;
 
@@ -35,14 +37,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use broker::{Broker, Paused};
-pub use client::{Committed, Outgoing, Record};
+pub use client::{Committed, Outgoing, Record, Sender};
 pub use daemon::{Daemon, Launch};
 pub use data::{DataSet, Sensors, auc_roc, to_json};
+pub use door::{Door, Way};
 pub use guard::Guard;
 pub use kubernetes::{Kubernetes, yaml};
 pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
 pub use python::python;
+pub use same::says_the_same;
 pub use setup::Topics;
 pub use watching::{DASHBOARDS, RULES, alerts, dashboards, metrics_of, panels, rules, shipped, shipped_text, targets};
 
