@@ -5,9 +5,10 @@
 //! the lane through [`Assignment`], which says what of the leaving partitions may still be stored.
 
 mod pin;
+mod settled;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
+use super::{Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
 use crate::kafka::{self, BatchConsumer, Inlet, RawMessage, Trouble};
 use crate::record::{Partition, RecordId, Topic, Topics};
 
@@ -44,6 +45,8 @@ struct Callbacks {
     lags: Mutex<BTreeMap<Partition, i64>>,
     trouble: Trouble,
     connected: AtomicBool,
+    /// Records that were gone before they could be read, since they were asked for.
+    n_lost: AtomicU64,
 }
 
 impl KafkaSource {
@@ -66,6 +69,7 @@ impl KafkaSource {
             lags: Mutex::default(),
             trouble: Trouble::default(),
             connected: AtomicBool::new(true),
+            n_lost: AtomicU64::new(0),
         };
         let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
         let batches = BatchConsumer::new(&settings, callbacks, &inlet).map_err(|error| fatal(&error))?;
@@ -138,6 +142,10 @@ impl Source for KafkaSource {
 
     fn has_recovered(&self) -> bool {
         self.consumer().context().connected.load(Ordering::Relaxed)
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        self.consumer().context().n_lost.swap(0, Ordering::Relaxed)
     }
 
     fn close(&mut self) {
@@ -245,20 +253,9 @@ impl Callbacks {
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = self.partitions_of(list);
-        let settled = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT).unwrap_or_else(|error| {
-            tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
-            TopicPartitionList::new()
-        });
-        let of = |partition: Partition| {
-            let element = settled.find_partition(self.topics.name(partition.topic), partition.number);
-            let offset = element.as_ref().and_then(|element| match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            });
-            let metadata = element.map(|element| element.metadata().to_owned()).unwrap_or_default();
-            Assigned { partition, settled: offset, metadata }
-        };
-        let starts = self.listener.assigned(&partitions.iter().map(|&partition| of(partition)).collect::<Vec<_>>());
+        let (settled, n_lost) = settled::settled(self, consumer, list, &partitions);
+        self.n_lost.fetch_add(n_lost, Ordering::Relaxed);
+        let starts = self.listener.assigned(&settled);
         for start in &starts {
             // Where the offset has left the topic, reading starts with the oldest record there is.
             let Partition { topic, number } = start.partition;
