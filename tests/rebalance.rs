@@ -5,14 +5,19 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use strayd::kafka::{self, BatchConsumer, Inlet};
-use strayd::record::{NextOffset, Partition};
+use strayd::record::{NextOffset, Partition, Topic};
 use strayd::source::{self, Assigned, Assignment, KafkaSource, Polled, Position, Source, lane_settings};
 use support::{Broker, Outgoing, holds_within, unique, wait_until};
 
@@ -26,6 +31,8 @@ struct Held {
     owned: Mutex<BTreeMap<Partition, Owned>>,
     /// Records before the settled offset at which reading is to start.
     rewind: i64,
+    /// Times that partitions came or left.
+    n_moves: AtomicUsize,
 }
 
 struct Owned {
@@ -35,6 +42,7 @@ struct Owned {
 
 impl Assignment for Held {
     fn assigned(&self, partitions: &[Assigned]) -> Vec<NextOffset> {
+        self.n_moves.fetch_add(1, Ordering::Relaxed);
         let mut owned = self.owned.lock().expect("no panic under this lock");
         for assigned in partitions {
             let settled = assigned.settled.unwrap_or(0);
@@ -46,9 +54,12 @@ impl Assignment for Held {
 
     fn revoked(&self, partitions: &[Partition], lost: bool) -> Result<Vec<Position>, String> {
         assert!(!lost, "{partitions:?} are lost");
+        self.n_moves.fetch_add(1, Ordering::Relaxed);
         let mut owned = self.owned.lock().expect("no panic under this lock");
         let leaving = partitions.iter().map(|partition| (*partition, owned.remove(partition).expect("it was ours")));
-        Ok(leaving.filter_map(|(partition, owned)| Some(position(partition, owned.next?))).collect())
+        // What is rewound is settled already.
+        let read = leaving.filter(|(_, owned)| owned.next.is_some_and(|next| next > owned.settled));
+        Ok(read.filter_map(|(partition, owned)| Some(position(partition, owned.next?))).collect())
     }
 }
 
@@ -64,8 +75,14 @@ struct Member {
 
 impl Member {
     fn new(broker: &Broker, group: &str, topic: &str, rewind: i64) -> Self {
-        let client =
-            kafka::Config { brokers: broker.brokers().into(), group: group.into(), ..kafka::Config::default() };
+        Self::called(None, broker, group, topic, rewind)
+    }
+
+    /// A member with a name of its own.
+    fn called(instance: Option<&str>, broker: &Broker, group: &str, topic: &str, rewind: i64) -> Self {
+        let librdkafka = [("topic.metadata.refresh.interval.ms".to_owned(), "500".to_owned())].into();
+        let (brokers, group, instance) = (broker.brokers().into(), group.into(), instance.map(str::to_owned));
+        let client = kafka::Config { brokers, group, instance, librdkafka, ..kafka::Config::default() };
         let config = source::Config { topic: topic.into(), ..source::Config::default() };
         let held = Arc::new(Held { rewind, ..Held::default() });
         let listener = Arc::clone(&held) as Arc<dyn Assignment>;
@@ -78,8 +95,12 @@ impl Member {
 
     /// Reads a batch into `seen`, and holds each record to be the next one of a partition that is ours.
     fn step(&mut self, seen: &mut Vec<(Partition, i64)>) -> usize {
+        self.step_by(ROWS_MAX, seen)
+    }
+
+    fn step_by(&mut self, rows_max: usize, seen: &mut Vec<(Partition, i64)>) -> usize {
         let held = &self.held;
-        let polled = self.source.poll(ROWS_MAX, Duration::from_millis(20), &mut |raw| {
+        let polled = self.source.poll(rows_max, Duration::from_millis(20), &mut |raw| {
             let mut owned = held.owned.lock().expect("no panic under this lock");
             let id = raw.id;
             let owned = owned.get_mut(&id.partition).unwrap_or_else(|| panic!("{id:?} came after its partition left"));
@@ -89,7 +110,8 @@ impl Member {
         });
         let read: Vec<Position> = {
             let owned = self.held.owned.lock().expect("no panic under this lock");
-            owned.iter().filter_map(|(partition, owned)| Some(position(*partition, owned.next?))).collect()
+            let read = owned.iter().filter(|(_, owned)| owned.next.is_some_and(|next| next > owned.settled));
+            read.filter_map(|(partition, owned)| Some(position(*partition, owned.next?))).collect()
         };
         assert_eq!(self.source.store(&read), Ok(0));
         match polled.expect("the broker answers") {
@@ -172,6 +194,144 @@ fn a_start_that_was_moved_holds_in_every_assignment() {
         assert_eq!(seen.len(), n_expected);
         member.source.close();
     }
+}
+
+#[test]
+fn a_rebalance_amid_rewinding_repeats_nothing_and_skips_nothing() {
+    const N_REWOUND: i64 = 400;
+    let Some(broker) = Broker::get() else { return };
+    let (topic, group) = (broker.new_topic("features", N_PARTITIONS), unique("group"));
+    produce(broker, &topic, 6_000);
+    broker.commit_ends(&group, &topic);
+    produce(broker, &topic, 600);
+    let (mut seen, mut of_guest) = (Vec::new(), Vec::new());
+    let mut stayer = Member::new(broker, &group, &topic, N_REWOUND);
+    wait_until(SOON, "the rewind is under way", || stayer.step_by(7, &mut seen) > 0);
+    let mut guest = Member::new(broker, &group, &topic, N_REWOUND);
+    let n_live = |seen: &[(Partition, i64)]| seen.iter().filter(|(_, offset)| *offset >= 1_000).count();
+    wait_until(SOON, "both have rewound and read on", || {
+        stayer.step_by(7, &mut seen);
+        guest.step_by(7, &mut of_guest);
+        guest.n_owned() > 0 && n_live(&seen) + n_live(&of_guest) >= 600
+    });
+    let live: Vec<_> = seen.iter().chain(&of_guest).filter(|(_, offset)| *offset >= 1_000).collect();
+    assert_eq!((live.len(), live.iter().collect::<BTreeSet<_>>().len()), (600, 600));
+    stayer.source.close();
+    guest.source.close();
+}
+
+/// Commits `offset` for every partition.
+fn commit(broker: &Broker, group: &str, topic: &str, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.brokers())
+        .set("group.id", group)
+        .create()
+        .expect("valid settings");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..N_PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
+    }
+    consumer.commit(&list, CommitMode::Sync).expect("committed");
+}
+
+fn admin(broker: &Broker) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", broker.brokers()).create().expect("valid settings")
+}
+
+fn wait_for<T>(answer: impl Future<Output = KafkaResult<T>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(answer).expect("the request is answered")
+}
+
+#[test]
+fn a_committed_offset_that_has_left_the_topic_is_moved_to_the_oldest_record_and_the_loss_is_counted() {
+    let Some(broker) = Broker::get() else { return };
+    let (topic, group) = (broker.new_topic("features", N_PARTITIONS), unique("group"));
+    produce(broker, &topic, 600);
+    commit(broker, &group, &topic, 10);
+    let mut before = TopicPartitionList::new();
+    for partition in 0..N_PARTITIONS {
+        before.add_partition_offset(&topic, partition, Offset::Offset(50)).expect("a valid offset");
+    }
+    wait_for(admin(broker).delete_records(&before, &AdminOptions::new()));
+    // The step asserts that each partition begins where the assignment says.
+    let mut member = Member::new(broker, &group, &topic, 0);
+    let mut seen = Vec::new();
+    wait_until(SOON, "what is left", || {
+        member.step(&mut seen);
+        seen.len() >= 300
+    });
+    assert_eq!((seen.len(), seen.iter().map(|(_, offset)| *offset).min()), (300, Some(50)));
+    assert_eq!((member.source.take_lost(), member.source.take_lost()), (240, 0));
+    member.source.close();
+    drop(member);
+
+    // As after a topic was made anew.
+    commit(broker, &group, &topic, 10_000);
+    let mut member = Member::new(broker, &group, &topic, 0);
+    seen.clear();
+    wait_until(SOON, "everything again", || {
+        member.step(&mut seen);
+        seen.len() >= 300
+    });
+    assert_eq!((seen.len(), member.source.take_lost()), (300, 0), "nothing of the new topic is lost");
+    member.source.close();
+}
+
+#[test]
+fn a_named_member_that_comes_back_takes_its_partitions_without_moving_others() {
+    let Some(broker) = Broker::get() else { return };
+    let (topic, group) = (broker.new_topic("features", N_PARTITIONS), unique("group"));
+    let named = |name| Member::called(Some(name), broker, &group, &topic, 0);
+    let (mut stayer, mut leaver) = (named("stayer"), named("leaver"));
+    let half = N_PARTITIONS as usize / 2;
+    wait_until(SOON, "each has half", || {
+        stayer.step(&mut Vec::new());
+        leaver.step(&mut Vec::new());
+        stayer.n_owned() == half && leaver.n_owned() == half
+    });
+    let n_moves = stayer.held.n_moves.load(Ordering::Relaxed);
+    leaver.source.close();
+    drop(leaver);
+    let mut back = named("leaver");
+    wait_until(SOON, "it has its half again", || {
+        stayer.step(&mut Vec::new());
+        back.step(&mut Vec::new());
+        back.n_owned() == half
+    });
+    assert_eq!((stayer.n_owned(), stayer.held.n_moves.load(Ordering::Relaxed)), (half, n_moves));
+}
+
+#[test]
+fn partitions_that_are_added_and_topics_that_match_later_are_read_from_their_beginning() {
+    let Some(broker) = Broker::get() else { return };
+    let stem = unique("plant");
+    let [first, second] = ["a", "b"].map(|name| format!("{stem}-{name}"));
+    broker.create_topic(&first, 1, &[]);
+    broker.produce(&first, (0..10).map(|_| Outgoing::value("x").partition(0)));
+    let mut member = Member::new(broker, &unique("group"), &format!("^{stem}-.$"), 0);
+    let mut seen = Vec::new();
+    let mut until = |n: usize| {
+        wait_until(SOON, "records", || {
+            member.step(&mut seen);
+            seen.len() >= n
+        });
+    };
+    until(10);
+    wait_for(admin(broker).create_partitions([&NewPartitions::new(&first, 2)], &AdminOptions::new()));
+    wait_until(SOON, "the new partition", || broker.partitions(&first).len() == 2);
+    broker.produce(&first, (0..10).map(|_| Outgoing::value("x").partition(1)));
+    until(20);
+    broker.create_topic(&second, 1, &[]);
+    broker.produce(&second, (0..10).map(|_| Outgoing::value("x").partition(0)));
+    until(30);
+    let at = |name: &str, number| Partition { topic: Topic::named(name), number };
+    let places = [at(&first, 0), at(&first, 1), at(&second, 0)];
+    let expected: BTreeSet<_> = places.iter().flat_map(|place| (0..10).map(|offset| (*place, offset))).collect();
+    assert_eq!((seen.len(), seen.into_iter().collect::<BTreeSet<_>>()), (30, expected));
+    let lagging: BTreeSet<Partition> = member.source.lags().into_iter().map(|(partition, _)| partition).collect();
+    assert_eq!(lagging, places.into());
+    member.source.close();
 }
 
 #[test]

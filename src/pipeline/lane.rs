@@ -312,6 +312,7 @@ impl Lane {
         if now.duration_since(self.reported) >= REPORT_INTERVAL {
             self.reported = now;
             let n_rebalances = self.settling.take_rebalances();
+            self.shared.metrics.records_lost_total.inc_by(self.source.take_lost());
             self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
             self.show_transactions();
         }

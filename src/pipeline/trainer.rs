@@ -180,6 +180,8 @@ pub struct Trainer {
     n_seen: u64,
     last_round: Instant,
     first_seen: Option<(Instant, usize)>,
+    /// What was said of the schema last.
+    schema_said: String,
     /// The model that has just begun to score, if one has.
     watch: Option<watch::Watch>,
     heard: Option<Heard>,
@@ -220,6 +222,7 @@ impl Trainer {
             n_seen: 0,
             last_round: Instant::now(),
             first_seen: None,
+            schema_said: String::new(),
             watch: None,
             heard: None,
             commands: None,

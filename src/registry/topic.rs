@@ -274,7 +274,8 @@ impl TopicLog {
             return Err(format!("it has {} partitions, a registry has one: whoever owns it trains", partitions.len()));
         }
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partitions[0].number, Offset::Beginning).map_err(|error| error.to_string())?;
+        list.add_partition_offset(&self.topic, partitions[0].number, Offset::Beginning)
+            .map_err(|error| error.to_string())?;
         self.reader.assign(&list).map_err(|error| kafka::explain(&error, ""))?;
         empty(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
         (self.held, self.partial, self.next_current) = (BTreeMap::new(), BTreeMap::new(), None);

@@ -6,9 +6,10 @@
 //! nothing is committed here: the offsets go with the transaction of the lane's producer.
 
 mod pin;
+mod settled;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
+use super::{Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
 use crate::kafka::{self, BatchConsumer, Broken, Inlet, RawMessage, TRANSACTION_TIMEOUT, Transactional, Trouble};
 use crate::record::{Partition, RecordId, Topic, Topics};
 
@@ -47,6 +48,8 @@ struct Callbacks {
     connected: AtomicBool,
     /// What offsets are committed with; none: by the consumer itself.
     transactions: Option<Arc<dyn Transactional>>,
+    /// Records that were gone before they could be read, since they were asked for.
+    n_lost: AtomicU64,
 }
 
 impl KafkaSource {
@@ -71,6 +74,7 @@ impl KafkaSource {
             trouble: Trouble::default(),
             connected: AtomicBool::new(true),
             transactions,
+            n_lost: AtomicU64::new(0),
         };
         let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
         let batches = BatchConsumer::new(&settings, callbacks, &inlet).map_err(|error| fatal(&error))?;
@@ -151,6 +155,10 @@ impl Source for KafkaSource {
 
     fn has_recovered(&self) -> bool {
         self.consumer().context().connected.load(Ordering::Relaxed)
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        self.consumer().context().n_lost.swap(0, Ordering::Relaxed)
     }
 
     fn close(&mut self) {
@@ -312,20 +320,9 @@ impl Callbacks {
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = self.partitions_of(list);
-        let settled = consumer.committed_offsets(list.clone(), self.patience()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
-            TopicPartitionList::new()
-        });
-        let of = |partition: Partition| {
-            let element = settled.find_partition(self.topics.name(partition.topic), partition.number);
-            let offset = element.as_ref().and_then(|element| match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            });
-            let metadata = element.map(|element| element.metadata().to_owned()).unwrap_or_default();
-            Assigned { partition, settled: offset, metadata }
-        };
-        let starts = self.listener.assigned(&partitions.iter().map(|&partition| of(partition)).collect::<Vec<_>>());
+        let (settled, n_lost) = settled::settled(self, consumer, list, &partitions);
+        self.n_lost.fetch_add(n_lost, Ordering::Relaxed);
+        let starts = self.listener.assigned(&settled);
         for start in &starts {
             // Where the offset has left the topic, reading starts with the oldest record there is.
             let Partition { topic, number } = start.partition;

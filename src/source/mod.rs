@@ -172,6 +172,11 @@ pub trait Source: Send {
     /// Whether a broker has been seen to answer since the last error.
     fn has_recovered(&self) -> bool;
 
+    /// Records that had left the topic before they could be read, since the last call.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
+
     /// Commits what is settled and leaves the group.
     fn close(&mut self);
 }

@@ -149,6 +149,7 @@ metrics! {
     consumer_lag_records: IntGaugeVec("consumer_lag_records", "Records between settled offset and head", ["topic", "partition"]);
     rebalances_total: IntCounter("rebalances_total", "Times that partitions were assigned to or revoked from a lane");
     partitions_assigned: IntGauge("partitions_assigned", "Partitions assigned to this instance");
+    records_lost_total: IntCounter("records_lost_total", "Records that had left the topic before they were read");
     late_offset_stores_total: IntCounter("late_offset_stores_total", "Offsets settled after their partition had left");
 
     records_scored_total: IntCounter("records_scored_total", "Records scored");

@@ -23,10 +23,11 @@ IN = [
            query("sum by (reason) (rate(strayd_records_skipped_total{@}[$__rate_interval]))"), look="stacked", min=0),
     series("Partitions", "Partitions that each instance has. Their sum should be what the topic has.", "short",
            query("strayd_partitions_assigned{@}", "{{instance}}"), min=0, decimals=0),
-    series("Rebalances", "Assignments and revocations, and offsets that were settled after their partition had left: their records come again "
-           "elsewhere.", "short",
+    series("Rebalances", "Assignments and revocations; offsets that were settled after their partition had left: their records come again "
+           "elsewhere; records that retention had removed before they were read.", "short",
            query("sum by (instance) (increase(strayd_rebalances_total{@}[$__rate_interval]))", "{{instance}} rebalances"),
            query("sum by (instance) (increase(strayd_late_offset_stores_total{@}[$__rate_interval]))", "{{instance}} late offsets"),
+           query("sum by (instance) (increase(strayd_records_lost_total{@}[$__rate_interval]))", "{{instance}} lost records"),
            look="bars", min=0),
     series("Rewound", "Records scored again, silently, because a partition came: they restore its threshold.", "recps",
            query("sum by (instance) (rate(strayd_records_rewound_total{@}[$__rate_interval]))", "{{instance}}"), min=0, width=16),

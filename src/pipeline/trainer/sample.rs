@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Trainer, TrainerError};
 use crate::decode::{self, Decoder};
 use crate::history::{Bound, History, Range, plan};
-use crate::model::features::{self, ResolveError};
+use crate::model::features::{self, ResolveError, Resolved};
 use crate::model::{Chunk, Model};
 use crate::preprocess::Schema;
 use crate::record::{Partition, RecordId};
@@ -124,16 +124,20 @@ impl Trainer {
             Err(ResolveError::Schema(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        for (field, reason) in &resolved.left_out {
-            tracing::info!(field, reason, "not a feature");
-        }
-        for (feature, suggestion) in &resolved.suggestions {
-            tracing::info!(feature, suggestion, "another kind might suit it");
-        }
-        let schema = resolved.schema;
+        let Resolved { schema, left_out, suggestions } = resolved;
         let schema = if self.settings.missing_indicator { schema.with_missing_indicator() } else { schema };
         let words: Vec<String> = schema.features().iter().map(ToString::to_string).collect();
-        tracing::info!(n_records = sample.len(), features = words.join(", "), "schema settled");
+        let said = format!("{words:?} {left_out:?} {suggestions:?}");
+        // While the history is short it is looked at each second, and mostly shows the same.
+        if std::mem::replace(&mut self.schema_said, said.clone()) != said {
+            for (field, reason) in &left_out {
+                tracing::info!(field, reason, "not a feature");
+            }
+            for (feature, suggestion) in &suggestions {
+                tracing::info!(feature, suggestion, "another kind might suit it");
+            }
+            tracing::info!(n_records = sample.len(), features = words.join(", "), "schema settled");
+        }
         Ok(Ok(Arc::new(schema)))
     }
 
