@@ -5,11 +5,12 @@
 //! the lane through [`Assignment`], which says what of the leaving partitions may still be stored.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -18,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError, Start};
-use crate::kafka::{self, BatchConsumer, Inlet, RawMessage, Trouble};
+use crate::kafka::{self, Access, BatchConsumer, Inlet, RawMessage, Right, Trouble};
 use crate::record::{NextOffset, RecordId};
 
 /// How long a call to the broker may take before it counts as failed and is tried again.
@@ -37,6 +38,7 @@ struct Callbacks {
     listener: Arc<dyn Assignment>,
     lags: Mutex<BTreeMap<i32, i64>>,
     trouble: Trouble,
+    access: Access,
     connected: AtomicBool,
 }
 
@@ -59,6 +61,7 @@ impl KafkaSource {
             listener,
             lags: Mutex::default(),
             trouble: Trouble::default(),
+            access: Access::new(client),
             connected: AtomicBool::new(true),
         };
         let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
@@ -145,7 +148,7 @@ impl KafkaSource {
         if let Some((code, reason)) = self.consumer().client().fatal_error() {
             return SourceError::Fatal(format!("the consumer failed: {code}: {reason}"));
         }
-        SourceError::Retry(kafka::explain(error, &reported))
+        SourceError::Retry(self.consumer().context().explain(error, &reported))
     }
 }
 
@@ -189,12 +192,18 @@ fn list_of(topic: &str, positions: &[Position]) -> TopicPartitionList {
 }
 
 impl ClientContext for Callbacks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.trouble.report(kafka::explain(&error, reason));
+        self.trouble.report(self.explain(&error, reason));
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.token()
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -215,6 +224,11 @@ impl ClientContext for Callbacks {
 }
 
 impl Callbacks {
+    fn explain(&self, error: &KafkaError, reason: &str) -> String {
+        let needed = [Right::ReadGroup(self.access.group()), Right::ReadTopic(&self.topic)];
+        self.access.explain(error, reason, &needed)
+    }
+
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = partitions_of(list);
@@ -312,8 +326,9 @@ pub fn pin_start(client: &kafka::Config, config: &Config) -> Result<Vec<Pinned>,
     let mut settings = client.client("strayd-start").map_err(|error| error.to_string())?;
     settings.set("group.id", &client.group).set("enable.auto.commit", "false");
     client.pass_through(&mut settings);
-    let consumer: BaseConsumer<kafka::Context> =
-        settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())?;
+    let consumer: BaseConsumer<kafka::Context> = settings
+        .create_with_context(kafka::Context::new(client, &client.group, &config.topic))
+        .map_err(|error| error.to_string())?;
     pin(&consumer, config).map_err(|error| kafka::heard(&consumer).unwrap_or(error))
 }
 
@@ -323,7 +338,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
     let committed = kafka::committed(consumer, topic, &partitions, REQUEST_TIMEOUT)?;
     let mut pinned = Vec::new();
     for (partition, _) in committed.into_iter().filter(|(_, offset)| offset.is_none()) {
-        let explain = |error| kafka::explain(&error, "");
+        let explain = |error| consumer.context().explain(&error, "");
         let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(explain)?;
         let offset = match config.start {
             Start::Earliest => low,
@@ -337,7 +352,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
         let next: Vec<Position> = pinned.iter().map(position).collect();
         consumer
             .commit(&list_of(topic, &next), CommitMode::Sync)
-            .map_err(|error| format!("the start can't be committed: {}", kafka::explain(&error, "")))?;
+            .map_err(|error| format!("the start can't be committed: {}", consumer.context().explain(&error, "")))?;
     }
     Ok(pinned)
 }
@@ -350,7 +365,8 @@ fn offset_at(
 ) -> Result<Option<i64>, String> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition_offset(topic, partition, Offset::Offset(time_ms)).map_err(|error| error.to_string())?;
-    let found = consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
+    let found =
+        consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|error| consumer.context().explain(&error, ""))?;
     Ok(found.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
