@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use super::{Problem, RawConfig};
-use crate::kafka::{Protocol, TRANSACTION_TIMEOUT};
+use crate::kafka::TRANSACTION_TIMEOUT;
 use crate::preprocess::Wish;
 
 /// librdkafka's default of `max.poll.interval.ms`.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
 /// librdkafka settings that hold a secret; the pass-through is printed by `strayd check --json`.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 9] = [
     "sasl.password",
     "sasl.oauthbearer.client.secret",
     "ssl.key.password",
     "ssl.key.pem",
     "ssl.keystore.password",
     "sasl.oauthbearer.config",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "enable.sasl.oauthbearer.unsecure.jwt", // tokens that nobody signed
 ];
 
 /// Everything that is wrong with `raw`.
@@ -115,10 +118,9 @@ impl Found {
                 humantime::format_duration(every)
             )
         });
-        let sasl = matches!(kafka.security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
-        self.need(!sasl || kafka.security.sasl_mechanism.is_some(), "kafka.security.sasl_mechanism", || {
-            "it is not set; kafka.security.protocol wants PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512".into()
-        });
+        for (key, message) in kafka.security.problems() {
+            self.need(false, key, || message);
+        }
         for key in ["enable.auto.offset.store", "enable.auto.commit", "group.id", "bootstrap.servers"] {
             self.need(!kafka.librdkafka.contains_key(key), &format!("kafka.librdkafka.\"{key}\""), || {
                 "strayd sets it itself; overriding it would lose or repeat records".into()
@@ -129,9 +131,6 @@ impl Found {
                 "a secret is never written here; kafka.security.password_file and key_file name the files of secrets"
                     .into()
             });
-        }
-        if let Err(error) = kafka.client("check") {
-            self.need(false, "kafka.security.password_file", || error.to_string());
         }
         let known = ["none", "gzip", "snappy", "lz4", "zstd"];
         let compression = &raw.output.compression;

@@ -34,7 +34,7 @@ impl TopicHistory {
         let make = |id: &str, group: String| -> Result<BaseConsumer<kafka::Context>, String> {
             let mut settings = client.client(id).map_err(|error| error.to_string())?;
             settings
-                .set("group.id", group)
+                .set("group.id", &group)
                 .set("enable.auto.commit", "false")
                 .set("enable.auto.offset.store", "false")
                 .set("enable.partition.eof", "true")
@@ -46,7 +46,8 @@ impl TopicHistory {
                 .set("fetch.message.max.bytes", "262144")
                 .set("queued.max.messages.kbytes", "2048");
             client.pass_through(&mut settings);
-            settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())
+            let context = kafka::Context::new(client, &group, &topics.to_string());
+            settings.create_with_context(context).map_err(|error| error.to_string())
         };
         Ok(Self {
             topics: topics.clone(),
@@ -66,8 +67,10 @@ impl TopicHistory {
                 .add_partition_offset(self.name_of(extent.partition), extent.partition.number, Offset::Offset(time_ms))
                 .map_err(|error| error.to_string())?;
         }
-        let found =
-            self.group.offsets_for_times(wanted, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
+        let found = self
+            .group
+            .offsets_for_times(wanted, REQUEST_TIMEOUT)
+            .map_err(|error| self.group.context().explain(&error, ""))?;
         let since = |extent: &Range| match found
             .find_partition(self.name_of(extent.partition), extent.partition.number)?
             .offset()
@@ -88,7 +91,7 @@ impl TopicHistory {
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(self.name_of(range.partition), range.partition.number, Offset::Offset(range.start))
             .map_err(|error| error.to_string())?;
-        self.reader.assign(&from).map_err(|error| kafka::explain(&error, ""))?;
+        self.reader.assign(&from).map_err(|error| self.reader.context().explain(&error, ""))?;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -101,7 +104,7 @@ impl TopicHistory {
             match self.reader.poll(left.min(Duration::from_millis(200))) {
                 None | Some(Err(KafkaError::MessageConsumption(_))) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-                Some(Err(error)) => return Err(kafka::explain(&error, "")),
+                Some(Err(error)) => return Err(self.reader.context().explain(&error, "")),
                 // A message of the range before: the last fetch was under way when the assignment changed.
                 Some(Ok(message)) if !is_of(&message, name, range.partition) => {}
                 Some(Ok(message)) if message.offset() >= range.end => return Ok(()),
@@ -127,9 +130,9 @@ impl History for TopicHistory {
 
     fn extents(&mut self, bound: Bound) -> Result<Vec<Range>, String> {
         // Log lines arrive by polling, too; nothing is assigned, so no record does.
-        kafka::heard(&self.group);
+        let known = kafka::heard(&self.group);
         let partitions = kafka::partitions(&self.group, &self.topics, Absent::LeftOut, REQUEST_TIMEOUT)
-            .map_err(|error| kafka::heard(&self.group).unwrap_or(error))?;
+            .map_err(|error| known.or_else(|| kafka::heard(&self.group)).unwrap_or(error))?;
         let settled = match bound {
             Bound::Head => Vec::new(),
             Bound::Settled => kafka::committed(&self.group, &self.topics, &partitions, REQUEST_TIMEOUT)?,
@@ -139,7 +142,7 @@ impl History for TopicHistory {
             let (start, high) = self
                 .group
                 .fetch_watermarks(self.name_of(partition), partition.number, REQUEST_TIMEOUT)
-                .map_err(|error| kafka::explain(&error, ""))?;
+                .map_err(|error| self.group.context().explain(&error, ""))?;
             let end = match bound {
                 Bound::Head => high,
                 Bound::Settled => {

@@ -4,10 +4,11 @@
 //! (librdkafka refuses to assign without a group id). Best is one partition and `cleanup.policy=compact`.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -16,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Entry, Journal};
-use crate::kafka;
+use crate::kafka::{self, Access, Right};
 use crate::record::Topics;
 
 /// How long one request may take before it counts as failed.
@@ -34,14 +35,20 @@ pub struct TopicJournal {
 }
 
 /// Hears whether an entry was stored.
-#[derive(Default)]
 struct Deliveries {
+    access: Access,
     failure: Mutex<Option<KafkaError>>,
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.token()
     }
 }
 
@@ -61,10 +68,11 @@ impl TopicJournal {
     /// Errors: the settings are refused, or a secret can't be read.
     pub fn new(client: &kafka::Config, topic: &str) -> Result<Self, String> {
         let mut settings = client.client("strayd-journal").map_err(|error| error.to_string())?;
+        let group = format!("{}.journal", client.group);
         let mut writing = settings.clone();
         writing.set("enable.idempotence", "true").set("message.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string());
         settings
-            .set("group.id", format!("{}.journal", client.group))
+            .set("group.id", &group)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
@@ -72,10 +80,14 @@ impl TopicJournal {
             .set("queued.max.messages.kbytes", "1024");
         client.pass_through(&mut settings);
         client.pass_through(&mut writing);
+        let (reads, writes) = (
+            kafka::Context::new(client, &group, topic),
+            Deliveries { access: Access::new(client), failure: Mutex::default() },
+        );
         Ok(Self {
             topic: topic.to_owned(),
-            reader: settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())?,
-            writer: writing.create_with_context(Deliveries::default()).map_err(|error| error.to_string())?,
+            reader: settings.create_with_context(reads).map_err(|error| error.to_string())?,
+            writer: writing.create_with_context(writes).map_err(|error| error.to_string())?,
             assigned: false,
             unread: BTreeSet::new(),
         })
@@ -89,7 +101,7 @@ impl TopicJournal {
             list.add_partition_offset(&self.topic, partition.number, Offset::Beginning)
                 .map_err(|error| error.to_string())?;
         }
-        self.reader.assign(&list).map_err(|error| kafka::explain(&error, ""))?;
+        self.reader.assign(&list).map_err(|error| self.reader.context().explain(&error, ""))?;
         self.unread = partitions.into_iter().map(|partition| partition.number).collect();
         self.assigned = true;
         Ok(())
@@ -114,7 +126,7 @@ impl Journal for TopicJournal {
                 }
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.unread.remove(&partition)),
-                Some(Err(error)) => return Err(kafka::explain(&error, "")),
+                Some(Err(error)) => return Err(self.reader.context().explain(&error, "")),
                 Some(Ok(message)) => entries.extend(entry_of(&message, &self.topic)),
             }
         }
@@ -125,7 +137,9 @@ impl Journal for TopicJournal {
         let mut record: BaseRecord<'_, str, str> =
             BaseRecord::to(&self.topic).key(entry.key.as_str()).timestamp(entry.time_ms);
         record.payload = value.as_deref();
-        let failed = |error: &KafkaError| format!("topic `{}`: not stored: {}", self.topic, kafka::explain(error, ""));
+        let access = &self.writer.context().access;
+        let explain = |error: &KafkaError| access.explain(error, "", &[Right::WriteTopic(&self.topic)]);
+        let failed = |error: &KafkaError| format!("topic `{}`: not stored: {}", self.topic, explain(error));
         self.writer.send(record).map_err(|(error, _)| failed(&error))?;
         self.writer.flush(REQUEST_TIMEOUT).map_err(|error| failed(&error))?;
         let outcome = self.writer.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();

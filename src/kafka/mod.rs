@@ -3,29 +3,32 @@
 //! The files that talk to Kafka (`source/kafka.rs`, `sink/kafka.rs`, `history/topic.rs`) start from
 //! [`Config::client`] and add what is theirs. Nothing else in the crate names librdkafka.
 
+mod access;
 #[expect(unsafe_code, reason = "rdkafka has no batches; each block says why it is sound")]
 mod batch;
+mod oauth;
+mod security;
 mod topics;
 mod transaction;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::error::Error;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::record::{Partition, Topics};
 
+pub use access::{Access, Right};
 pub use batch::{BatchConsumer, Inlet, RawMessage};
+pub use security::{Protocol, SecretError, Security};
 pub use topics::ensure_compacted;
 pub use transaction::{Broken, Delivery, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions};
 
@@ -75,60 +78,6 @@ impl Default for Config {
     }
 }
 
-/// Encryption and authentication. Secrets come from files, and are never printed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Security {
-    /// Transport and authentication. Default `plaintext`.
-    pub protocol: Protocol,
-    /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default none.
-    pub sasl_mechanism: Option<String>,
-    /// SASL user name. Default none.
-    pub username: Option<String>,
-    /// File that holds the SASL password; a trailing line break is dropped. Default none.
-    pub password_file: Option<PathBuf>,
-    /// File with the certificates of the authorities that are trusted. Default: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// File with the client's certificate. Default none.
-    pub certificate_file: Option<PathBuf>,
-    /// File with the client's private key. Default none.
-    pub key_file: Option<PathBuf>,
-}
-
-/// Transport and authentication, in Kafka's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// No encryption, no authentication.
-    #[default]
-    Plaintext,
-    /// TLS.
-    Ssl,
-    /// SASL without encryption.
-    SaslPlaintext,
-    /// SASL over TLS.
-    SaslSsl,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plaintext => "plaintext",
-            Self::Ssl => "ssl",
-            Self::SaslPlaintext => "sasl_plaintext",
-            Self::SaslSsl => "sasl_ssl",
-        })
-    }
-}
-
-/// A secret's file that can't be read.
-#[derive(Debug, Error)]
-#[error("kafka.security.password_file = {path}: {error}")]
-pub struct SecretError {
-    path: PathBuf,
-    error: std::io::Error,
-}
-
 impl Config {
     /// How often settled offsets are committed, and outputs become visible.
     pub fn commit_interval(&self) -> Duration {
@@ -152,34 +101,14 @@ impl Config {
 
     /// The settings of a client called `<client.id>`, before consumer or producer add theirs.
     ///
-    /// Errors: the password file can't be read.
+    /// Errors: a secret can't be read.
     pub fn client(&self, client_id: &str) -> Result<ClientConfig, SecretError> {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.brokers).set("client.id", client_id);
         // A broker that is away is reported by strayd itself, once, with what follows from it.
         client.set("log.connection.close", "false");
         client.set("reconnect.backoff.max.ms", "5000");
-        let security = &self.security;
-        client.set("security.protocol", security.protocol.to_string());
-        let texts = [("sasl.mechanism", &security.sasl_mechanism), ("sasl.username", &security.username)];
-        for (key, value) in texts {
-            if let Some(value) = value {
-                client.set(key, value);
-            }
-        }
-        let files = [
-            ("ssl.ca.location", &security.ca_file),
-            ("ssl.certificate.location", &security.certificate_file),
-            ("ssl.key.location", &security.key_file),
-        ];
-        for (key, path) in files {
-            if let Some(path) = path {
-                client.set(key, path.to_string_lossy());
-            }
-        }
-        if let Some(path) = &security.password_file {
-            client.set("sasl.password", read_secret(path)?);
-        }
+        self.security.apply(&mut client)?;
         client.set_log_level(RDKafkaLogLevel::Info);
         Ok(client)
     }
@@ -190,11 +119,6 @@ impl Config {
             client.set(key, value);
         }
     }
-}
-
-fn read_secret(path: &Path) -> Result<String, SecretError> {
-    let text = std::fs::read_to_string(path).map_err(|error| SecretError { path: path.to_owned(), error })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The last trouble that a client reported, for `/readyz` and the log. Shared with the client's callbacks.
@@ -216,20 +140,42 @@ impl Trouble {
     }
 }
 
-/// Context of clients that need no callbacks but log lines and errors.
+/// Context of consumers that need no callbacks but log lines, errors and tokens.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// Where errors are reported.
     pub trouble: Trouble,
+    access: Access,
+    group: String,
+    topic: String,
+}
+
+impl Context {
+    /// The context of a consumer in `group` that reads `topic`.
+    pub fn new(config: &Config, group: &str, topic: &str) -> Self {
+        let (access, group, topic) = (Access::new(config), group.to_owned(), topic.to_owned());
+        Self { trouble: Trouble::default(), access, group, topic }
+    }
+
+    /// Says what an error means, and of a missing right, which one it is.
+    pub fn explain(&self, error: &KafkaError, reason: &str) -> String {
+        self.access.explain(error, reason, &[Right::ReadGroup(&self.group), Right::ReadTopic(&self.topic)])
+    }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.trouble.report(explain(&error, reason));
+        self.trouble.report(self.explain(&error, reason));
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.token()
     }
 }
 
@@ -283,15 +229,14 @@ pub enum Absent {
 /// The partitions of the topics that are read, by topic and number.
 ///
 /// Errors: what keeps a topic from being used, in words for the user; trying again may help.
-pub fn partitions<C>(
-    consumer: &BaseConsumer<C>,
+pub fn partitions(
+    consumer: &BaseConsumer<Context>,
     topics: &Topics,
     absent: Absent,
     timeout: Duration,
-) -> Result<Vec<Partition>, String>
-where
-    C: rdkafka::consumer::ConsumerContext,
-{
+) -> Result<Vec<Partition>, String> {
+    // A client that shows tokens gets its first one by being polled.
+    consumer.poll(Duration::ZERO);
     let mut found = Vec::new();
     let mut missing = None;
     for name in topics.names() {
@@ -317,24 +262,19 @@ where
 }
 
 /// Numbers of a topic's partitions; none where there is no such topic.
-fn numbers<C>(consumer: &BaseConsumer<C>, topic: &str, timeout: Duration) -> Result<Option<Vec<i32>>, String>
-where
-    C: rdkafka::consumer::ConsumerContext,
-{
-    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
+fn numbers(consumer: &BaseConsumer<Context>, topic: &str, timeout: Duration) -> Result<Option<Vec<i32>>, String> {
+    let explain = |error: &KafkaError| consumer.context().access.explain(error, "", &[Right::ReadTopic(topic)]);
+    let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     match found.map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions())) {
         Some((None, []) | (Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => Ok(None),
         Some((None, partitions)) => Ok(Some(partitions.iter().map(MetadataPartition::id).collect())),
-        Some((Some(code), _)) => Err(format!("topic `{topic}`: {}", explain(&KafkaError::MetadataFetch(code), ""))),
+        Some((Some(code), _)) => Err(format!("topic `{topic}`: {}", explain(&KafkaError::MetadataFetch(code)))),
     }
 }
 
 /// Partitions of the topics that a pattern matches.
-fn matching<C>(consumer: &BaseConsumer<C>, topics: &Topics, timeout: Duration) -> Result<Vec<Partition>, String>
-where
-    C: rdkafka::consumer::ConsumerContext,
-{
+fn matching(consumer: &BaseConsumer<Context>, topics: &Topics, timeout: Duration) -> Result<Vec<Partition>, String> {
     let matches = topics.matcher()?;
     let metadata = consumer.fetch_metadata(None, timeout).map_err(|error| explain(&error, ""))?;
     let usable = metadata.topics().iter().filter(|topic| topic.error().is_none() && matches(topic.name()));
@@ -362,15 +302,12 @@ pub fn heard(consumer: &BaseConsumer<Context>) -> Option<String> {
 /// is polled for while it waits is the news of its clients.
 ///
 /// Errors: as [`partitions`].
-pub fn committed<C>(
-    consumer: &BaseConsumer<C>,
+pub fn committed(
+    consumer: &BaseConsumer<Context>,
     topics: &Topics,
     partitions: &[Partition],
     timeout: Duration,
-) -> Result<Vec<(Partition, Option<i64>)>, String>
-where
-    C: rdkafka::consumer::ConsumerContext,
-{
+) -> Result<Vec<(Partition, Option<i64>)>, String> {
     let mut asked = TopicPartitionList::new();
     for &partition in partitions {
         asked.add_partition(topics.name(partition.topic), partition.number);
@@ -384,7 +321,8 @@ where
             Err(error) if is_coordinator_moving(&error) && Instant::now() < deadline => {
                 consumer.poll(Duration::from_millis(200));
             }
-            Err(error) => return Err(explain(&error, "")),
+            // A coordinator that may not be asked for is one that is never found: what was reported says more.
+            Err(error) => return Err(heard(consumer).unwrap_or_else(|| consumer.context().explain(&error, ""))),
         }
     };
     let offset_of = |element: &TopicPartitionListElem<'_>| match element.offset() {
@@ -407,24 +345,6 @@ pub fn library_version() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_password_is_read_from_its_file_and_never_printed() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("password");
-        std::fs::write(&path, "hunter2\n").expect("written");
-        let security = Security { password_file: Some(path), ..Security::default() };
-        let config = Config { security, ..Config::default() };
-        assert_eq!(config.client("c").expect("readable").get("sasl.password"), Some("hunter2"));
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn an_unreadable_password_file_is_named() {
-        let security = Security { password_file: Some("/no/such/file".into()), ..Security::default() };
-        let error = Config { security, ..Config::default() }.client("c").expect_err("unreadable");
-        assert!(error.to_string().starts_with("kafka.security.password_file = /no/such/file: "), "{error}");
-    }
 
     #[test]
     fn a_named_instance_keeps_its_transactional_ids() {

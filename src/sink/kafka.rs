@@ -4,10 +4,11 @@
 //! expires or is refused fails its receipt: the lane stops without settling, and the records come again. With
 //! `exactly_once` the producer is transactional, and the lane's source commits through it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -16,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::{Channel, Config, Countdown, Outgoing, Receipt, Sink, SinkError};
-use crate::kafka::{self, Broken, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions, Trouble};
+use crate::kafka::{self, Access, Broken, Ended, Right, TRANSACTION_TIMEOUT, Transactional, Transactions, Trouble};
 
 /// The output topics, written by one producer.
 pub struct KafkaSink {
@@ -29,6 +30,7 @@ pub struct KafkaSink {
 
 struct Callbacks {
     trouble: Trouble,
+    access: Access,
 }
 
 impl KafkaSink {
@@ -71,7 +73,7 @@ impl KafkaSink {
             .set("message.max.bytes", "16000000")
             .set("queue.buffering.max.kbytes", "65536");
         client.pass_through(&mut settings);
-        let context = Callbacks { trouble: Trouble::default() };
+        let context = Callbacks { trouble: Trouble::default(), access: Access::new(client) };
         let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
         let topics = Channel::ALL.map(|channel| config.topic(channel).map(str::to_owned));
         Ok(Self { producer, topics, transactions: transactional_id.map(Transactions::new) })
@@ -89,6 +91,10 @@ impl KafkaSink {
                 reported.unwrap_or_else(|| kafka::explain(&error, ""))
             })?;
             let found = metadata.topics().iter().find(|t| t.name() == topic);
+            let denied = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
+            if denied == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+                return Err(self.producer.context().access.denial(Right::WriteTopic(topic)));
+            }
             if !found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()) {
                 return Err(format!("output topic `{topic}` does not exist; create it"));
             }
@@ -175,12 +181,18 @@ impl Transactional for KafkaSink {
 }
 
 impl ClientContext for Callbacks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.report(kafka::explain(&error, reason));
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.token()
     }
 }
 
@@ -192,7 +204,9 @@ impl ProducerContext for Callbacks {
         match result {
             Ok(_) => receipt.acknowledge(),
             Err((error, message)) => {
-                receipt.fail(format!("topic `{}`: {}", message.topic(), kafka::explain(error, "")));
+                let topic = message.topic();
+                let why = self.access.explain(error, "", &[Right::WriteTopic(topic)]);
+                receipt.fail(format!("topic `{topic}`: {why}"));
             }
         }
     }

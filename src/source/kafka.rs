@@ -9,11 +9,12 @@ mod pin;
 mod settled;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -22,7 +23,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionLi
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
-use crate::kafka::{self, BatchConsumer, Broken, Inlet, RawMessage, TRANSACTION_TIMEOUT, Transactional, Trouble};
+use crate::kafka::{
+    self, Access, BatchConsumer, Broken, Inlet, RawMessage, Right, TRANSACTION_TIMEOUT, Transactional, Trouble,
+};
 use crate::record::{Partition, RecordId, Topic, Topics};
 
 pub use pin::{Pinned, pin_start};
@@ -45,6 +48,7 @@ struct Callbacks {
     listener: Arc<dyn Assignment>,
     lags: Mutex<BTreeMap<Partition, i64>>,
     trouble: Trouble,
+    access: Access,
     connected: AtomicBool,
     /// What offsets are committed with; none: by the consumer itself.
     transactions: Option<Arc<dyn Transactional>>,
@@ -72,6 +76,7 @@ impl KafkaSource {
             listener,
             lags: Mutex::default(),
             trouble: Trouble::default(),
+            access: Access::new(client),
             connected: AtomicBool::new(true),
             transactions,
             n_lost: AtomicU64::new(0),
@@ -186,7 +191,7 @@ impl KafkaSource {
             Some((code, reason)) => return SourceError::Fatal(format!("the consumer failed: {code}: {reason}")),
             None => {}
         }
-        SourceError::Retry(kafka::explain(error, &reported))
+        SourceError::Retry(self.consumer().context().explain(error, &reported))
     }
 }
 
@@ -243,12 +248,18 @@ fn list_of(topics: &Topics, positions: &[Position]) -> TopicPartitionList {
 }
 
 impl ClientContext for Callbacks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.trouble.report(kafka::explain(&error, reason));
+        self.trouble.report(self.explain(&error, reason));
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.access.token()
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -278,6 +289,12 @@ impl From<Broken> for SourceError {
 impl Callbacks {
     fn broken(&self) -> Option<Broken> {
         self.transactions.as_ref()?.broken()
+    }
+
+    fn explain(&self, error: &KafkaError, reason: &str) -> String {
+        let topics = self.topics.to_string();
+        let needed = [Right::ReadGroup(self.access.group()), Right::ReadTopic(&topics)];
+        self.access.explain(error, reason, &needed)
     }
 
     fn partitions_of(&self, list: &TopicPartitionList) -> Vec<Partition> {

@@ -26,8 +26,9 @@ pub fn pin_start(client: &kafka::Config, config: &Config) -> Result<Vec<Pinned>,
     let mut settings = client.client("strayd-start").map_err(|error| error.to_string())?;
     settings.set("group.id", &client.group).set("enable.auto.commit", "false");
     client.pass_through(&mut settings);
-    let consumer: BaseConsumer<kafka::Context> =
-        settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())?;
+    let consumer: BaseConsumer<kafka::Context> = settings
+        .create_with_context(kafka::Context::new(client, &client.group, &config.topic.to_string()))
+        .map_err(|error| error.to_string())?;
     pin(&consumer, config).map_err(|error| kafka::heard(&consumer).unwrap_or(error))
 }
 
@@ -37,7 +38,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
     let committed = kafka::committed(consumer, topics, &partitions, REQUEST_TIMEOUT)?;
     let mut pinned = Vec::new();
     for (partition, _) in committed.into_iter().filter(|(_, offset)| offset.is_none()) {
-        let explain = |error| kafka::explain(&error, "");
+        let explain = |error| consumer.context().explain(&error, "");
         let (topic, number) = (topics.name(partition.topic), partition.number);
         let (low, high) = consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT).map_err(explain)?;
         let offset = match config.start {
@@ -52,7 +53,7 @@ fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<P
         let next: Vec<Position> = pinned.iter().map(position).collect();
         consumer
             .commit(&list_of(topics, &next), CommitMode::Sync)
-            .map_err(|error| format!("the start can't be committed: {}", kafka::explain(&error, "")))?;
+            .map_err(|error| format!("the start can't be committed: {}", consumer.context().explain(&error, "")))?;
     }
     Ok(pinned)
 }
@@ -65,7 +66,8 @@ fn offset_at(
 ) -> Result<Option<i64>, String> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition_offset(topic, partition, Offset::Offset(time_ms)).map_err(|error| error.to_string())?;
-    let found = consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
+    let found =
+        consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|error| consumer.context().explain(&error, ""))?;
     Ok(found.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

@@ -114,7 +114,7 @@ spec:
       fieldPath: metadata.name
 {{- end }}
 {{- if .Values.secret.existingSecret }}
-{{- $keys := dict "password" "STRAYD__KAFKA__SECURITY__PASSWORD_FILE" "ca" "STRAYD__KAFKA__SECURITY__CA_FILE" "certificate" "STRAYD__KAFKA__SECURITY__CERTIFICATE_FILE" "key" "STRAYD__KAFKA__SECURITY__KEY_FILE" "adminToken" "STRAYD__ADMIN__TOKEN_FILE" }}
+{{- $keys := dict "password" "STRAYD__KAFKA__SECURITY__PASSWORD_FILE" "ca" "STRAYD__KAFKA__SECURITY__CA_FILE" "certificate" "STRAYD__KAFKA__SECURITY__CERTIFICATE_FILE" "key" "STRAYD__KAFKA__SECURITY__KEY_FILE" "keyPassword" "STRAYD__KAFKA__SECURITY__KEY_PASSWORD_FILE" "oauthClientSecret" "STRAYD__KAFKA__SECURITY__OAUTH_CLIENT_SECRET_FILE" "adminToken" "STRAYD__ADMIN__TOKEN_FILE" }}
 {{- range $name, $variable := $keys }}
 {{- with index $.Values.secret.keys $name }}
 - name: {{ $variable }}
