@@ -142,14 +142,14 @@ impl Lines {
         let text = &self.text[..n_text];
         let text = std::str::from_utf8(text).map_err(|error| Reject::InvalidUtf8 { at: error.valid_up_to() })?;
         let ends = &self.ends[..n_ends];
-        match ends.iter().all(|&end| text.is_char_boundary(end)) {
-            true => Ok(Line { text, ends }),
-            false => Err(Reject::InvalidUtf8 { at: 0 }),
+        match ends.iter().find(|&&end| !text.is_char_boundary(end)) {
+            None => Ok(Line { text, ends }),
+            Some(&at) => Err(Reject::InvalidUtf8 { at }),
         }
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Cell<'_> {
+impl IntoDeserializer<'_, Error> for Cell<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

@@ -27,10 +27,8 @@ impl SchemaRegistry for Scripted {
     }
 
     fn ping(&self) -> Result<(), SchemaError> {
-        match *self.is_away.lock().expect("not poisoned") {
-            true => Err(SchemaError::Unreachable("it is away".into())),
-            false => Ok(()),
-        }
+        let is_away = *self.is_away.lock().expect("not poisoned");
+        if is_away { Err(SchemaError::Unreachable("it is away".into())) } else { Ok(()) }
     }
 }
 
