@@ -121,7 +121,7 @@ fn lane(payloads: Vec<Vec<u8>>, url: String) -> (Lane, Health, Arc<std::sync::Mu
     let source = MemorySource::new(
         payloads.into_iter().map(|payload| Stored { payload: Some(payload), ..Stored::default() }).collect(),
     );
-    let rows = Rows { values, ids: (0..600).map(|offset| RecordId { partition: 0, offset }).collect() };
+    let rows = Rows { values, ids: (0..600).map(|offset| RecordId { partition: 0.into(), offset }).collect() };
     let schema = Arc::new(Schema::new(["temp", "flow"]).expect("two names"));
     let fitted = train::fit(schema, &rows, &train::Config::default(), 0, &mut |_| ControlFlow::Continue(()));
     let mut raw = RawConfig::default();

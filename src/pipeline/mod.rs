@@ -29,6 +29,7 @@ use self::trainer::requests::Requests;
 use crate::decode::Decoder;
 use crate::journal::Desk;
 use crate::model::{Model, ModelCell, features};
+use crate::record::Topics;
 use crate::schema_registry::Schemas;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -70,8 +71,8 @@ impl Default for Config {
 pub struct Shared {
     /// Name of the detector, part of every id.
     pub detector: Arc<str>,
-    /// Features topic.
-    pub topic: Arc<str>,
+    /// Features topics.
+    pub topics: Arc<Topics>,
     /// How records are decoded.
     pub decode: decode::Config,
     /// The schemas that records are written by.
