@@ -35,6 +35,7 @@ use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
 use crate::record::Topics;
 use crate::registry::Versions;
+use crate::schema_registry::{HttpRegistry, Schemas};
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
@@ -65,6 +66,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         detector: config.detector.name.as_str().into(),
         topics: Arc::new(config.input.topic.clone()),
         decode: config.decode.clone(),
+        schemas: schemas(config),
         output: config.output.clone(),
         dead_letter: config.dead_letter.clone(),
         threshold: config.threshold.clone(),
@@ -79,6 +81,11 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         n_shifts: Arc::new(AtomicU64::new(0)),
         requests: Requests::default(),
     }
+}
+
+/// The schemas that records are written by.
+pub fn schemas(config: &Config) -> Schemas {
+    HttpRegistry::new(&config.schema_registry).map(|registry| Schemas::new(Box::new(registry))).unwrap_or_default()
 }
 
 /// Starts the daemon and returns when its admin server listens.
@@ -183,11 +190,20 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
     let sink = KafkaSink::new(&config.kafka, &config.output, "strayd-check").map_err(|error| error.to_string())?;
     let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
     history.extents(Bound::Settled)?;
+    check_schema_registry(config, &schemas(config))?;
     sink.check_topics(Duration::from_secs(5))
 }
 
 fn ensure_registry(config: &Config) -> Result<(), String> {
     config.registry.topic.iter().try_for_each(|topic| ensure_compacted(&config.kafka, topic))
+}
+
+/// Asks the schema registry whether it answers, where it is needed.
+fn check_schema_registry(config: &Config, schemas: &Schemas) -> Result<(), String> {
+    match schemas.registry().filter(|_| config.decode.format.needs_registry()) {
+        Some(registry) => registry.ping().map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
 }
 
 /// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
@@ -203,7 +219,8 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
         let reached = pin_start(&config.kafka, &config.input).and_then(|pinned| {
             let sink = sink().map_err(|error| error.to_string())?;
             sink.check_topics(Duration::from_secs(5))?;
-            ensure_registry(config).map(|()| pinned)
+            ensure_registry(config)?;
+            check_schema_registry(config, &shared.schemas).map(|()| pinned)
         });
         match reached {
             Ok(pinned) => {

@@ -15,7 +15,9 @@ pub use change::{RELOADABLE, is_reloadable};
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::Wish;
-use crate::{admin, alert, decode, history, journal, kafka, pipeline, registry, sink, source, threshold, train};
+use crate::{
+    admin, alert, decode, history, journal, kafka, pipeline, registry, schema_registry, sink, source, threshold, train,
+};
 
 /// The whole configuration as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub struct RawConfig {
     pub input: source::Config,
     /// How records are decoded.
     pub decode: decode::Config,
+    /// Where the schemas of records are kept.
+    pub schema_registry: schema_registry::Config,
     /// Which features are watched.
     pub schema: SchemaConfig,
     /// How the history is sampled.

@@ -36,6 +36,7 @@ pub mod history;
 pub mod journal;
 pub mod kafka;
 pub mod registry;
+pub mod schema_registry;
 pub mod sink;
 pub mod source;
 

@@ -152,7 +152,7 @@ fn ordinary(model: &Model, rows: &Array2<f32>) -> Array2<f32> {
 fn payloads(rows: &Array2<f32>, format: Format) -> Vec<Vec<u8>> {
     let of = |row: ArrayView1<'_, f32>| match format {
         Format::Packed => row.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Format::Json => {
+        _ => {
             let fields: Vec<String> = row.iter().enumerate().map(|(i, value)| format!("\"f{i}\": {value}")).collect();
             format!("{{{}}}", fields.join(", ")).into_bytes()
         }

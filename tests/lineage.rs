@@ -18,6 +18,7 @@ use strayd::pipeline::Shared;
 use strayd::pipeline::reproduce::{Missing, ReproduceError, Reproduced, reproduce};
 use strayd::pipeline::trainer::{Ticked, Trainer};
 use strayd::registry::{Directory, Registry};
+use strayd::schema_registry::Schemas;
 use strayd::shutdown::Shutdown;
 use strayd::telemetry::Metrics;
 use strayd::telemetry::health::Health;
@@ -136,7 +137,7 @@ impl Bench {
 
     fn again(&self, version: u64, payloads: Vec<Vec<u8>>, start: i64) -> Result<Reproduced, ReproduceError> {
         let mut history = Retained::new(payloads, start);
-        reproduce(version, &self.registry, &mut history, &mut |_| ControlFlow::Continue(()))
+        reproduce(version, &self.registry, &mut history, &Schemas::default(), &mut |_| ControlFlow::Continue(()))
     }
 }
 

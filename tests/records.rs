@@ -414,7 +414,8 @@ fn every_input_has_the_end_that_the_page_promises() {
         let n = ends.iter().filter(|(_, end)| *end == reason).count();
         assert!(page.contains(&format!("{{reason=\"{reason}\"}} {n}\n")), "{reason} is counted {n} times");
     }
-    for reason in Reject::REASONS {
+    // JSON has no schemas: `tests/formats.rs` has records of one that is unknown.
+    for reason in Reject::REASONS.into_iter().filter(|reason| *reason != "unknown_schema") {
         assert!(ends.iter().any(|(_, end)| *end == reason), "no input here is rejected as {reason}");
     }
 }

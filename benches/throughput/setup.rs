@@ -94,7 +94,7 @@ impl Setup {
         let names = self.names();
         let of_row = |row: ndarray::ArrayView1<'_, f32>| match self.format {
             Format::Packed => row.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Format::Json => {
+            _ => {
                 let field = |(name, value): (&String, &f32)| format!("\"{name}\":{value:.3}");
                 let fields: Vec<String> = names.iter().zip(row).map(field).collect();
                 format!("{{{}}}", fields.join(",")).into_bytes()
@@ -133,6 +133,7 @@ fn name_of(format: Format) -> &'static str {
     match format {
         Format::Json => "JSON",
         Format::Packed => "raw f32",
+        other => other.name(),
     }
 }
 

@@ -15,8 +15,7 @@ use super::{ConfigOptions, file_config};
 use crate::app;
 use crate::batch::{Batch, Carried};
 use crate::config::Config;
-use crate::decode;
-use crate::model::{Model, features};
+use crate::model::Model;
 use crate::pipeline::publish::Publisher;
 use crate::record::{RecordId, Topics};
 use crate::registry::load_labelled;
@@ -84,13 +83,13 @@ fn of_file(options: &Options, row: usize) -> anyhow::Result<Value> {
 
 /// The anomaly record as the daemon would publish it.
 fn record_of(config: &Config, model: &Model, id: RecordId, payload: &[u8]) -> anyhow::Result<Value> {
-    let mut decoder = decode::build(&config.decode, &features::fields(&model.schema));
+    let shared = app::shared(config, Arc::new(Metrics::new()), Health::new(1));
+    let mut decoder = shared.decoder(model);
     let mut batch = Batch::new(1, model.n_features());
     let decoded = decoder.decode(payload, batch.slot())?;
     let carried = Carried { passthrough: decoder.passthrough(), ..Carried::default() };
     batch.push(id, decoded.time_ms.unwrap_or(0), carried);
     let sink = Arc::new(MemorySink::default());
-    let shared = app::shared(config, Arc::new(Metrics::new()), Health::new(1));
     let publisher = Publisher::new(&shared, 0, Arc::clone(&sink) as Arc<dyn Sink>);
     crate::pipeline::lane::explain(&shared, model, &batch, None, &publisher)?;
     let sent = sink.take().into_iter().find(|sent| sent.channel == Channel::Anomalies);

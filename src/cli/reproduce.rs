@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 
 use super::{ConfigOptions, progress_bar};
+use crate::app;
 use crate::history::TopicHistory;
 use crate::model::artifact;
 use crate::pipeline::reproduce::{Reproduced, reproduce};
@@ -18,7 +19,7 @@ pub fn run(version: u64, out: Option<&Path>, config: &ConfigOptions, json: bool)
     let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)
         .map_err(|reason| anyhow!(reason))?;
     let bar = progress_bar(0, "training");
-    let reproduced = reproduce(version, &registry, &mut history, &mut |progress| {
+    let reproduced = reproduce(version, &registry, &mut history, &app::schemas(&config), &mut |progress| {
         bar.set_length(progress.steps_total);
         bar.set_position(progress.steps_done);
         ControlFlow::Continue(())

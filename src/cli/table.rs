@@ -125,7 +125,7 @@ impl Table {
         };
         match self.format() {
             Format::Packed => self.rows.iter().map(packed).collect(),
-            Format::Json => self.rows.iter().map(json).collect(),
+            _ => self.rows.iter().map(json).collect(),
         }
     }
 

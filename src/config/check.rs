@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Problem, RawConfig};
+use crate::decode::Format;
 use crate::kafka::TRANSACTION_TIMEOUT;
 use crate::preprocess::Wish;
 
@@ -88,6 +89,23 @@ impl Found {
         for (key, name) in [("decode.field", &decode.field), ("decode.time_field", &decode.time_field)] {
             self.need(name.as_deref() != Some(""), key, || "it is empty; leave it out or name a field".into());
         }
+        self.need(decode.delimiter.is_ascii() && !"\r\n\"".contains(decode.delimiter), "decode.delimiter", || {
+            format!("{:?} is not an ASCII character other than a quote and the ends of lines", decode.delimiter)
+        });
+        let (is_csv, is_packed) = (decode.format == Format::Csv, decode.format == Format::Packed);
+        self.need(is_csv || decode.columns.is_empty(), "decode.columns", || "it is for decode.format = \"csv\"".into());
+        self.need(!(is_csv || is_packed) || decode.field.is_none(), "decode.field", || {
+            format!("decode.format = \"{}\" has no fields inside fields", decode.format.name())
+        });
+        let has_names = !is_packed && (!is_csv || !decode.columns.is_empty());
+        let wants_names = decode.time_field.is_some() || !decode.passthrough.is_empty();
+        self.need(has_names || !wants_names, "decode.time_field", || {
+            "it and decode.passthrough want a format with names (csv has them with decode.columns)".into()
+        });
+        let needs_registry = decode.format.needs_registry();
+        self.need(!needs_registry || raw.schema_registry.url.is_some(), "schema_registry.url", || {
+            format!("it is not set, and decode.format = \"{}\" needs it", decode.format.name())
+        });
         self.need(decode.payload_bytes_max > 0, "decode.payload_bytes_max", || "0 would reject every record".into());
     }
 
@@ -173,6 +191,7 @@ impl Found {
             ("training", raw.training.check()),
             ("threshold", raw.threshold.check()),
             ("incidents", raw.incidents.check()),
+            ("schema_registry", raw.schema_registry.check()),
         ];
         for (section, checked) in sections {
             for problem in checked.err().into_iter().flatten() {

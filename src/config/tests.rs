@@ -54,7 +54,7 @@ fn all_wrong_keys_are_named_at_once_with_what_is_allowed() {
     let text = problems.to_string();
     assert!(text.starts_with("the configuration has 6 problems\n"), "{text}");
     assert!(text.contains("unknown field `topik`, expected `topic` or `start`"), "{text}");
-    assert!(text.contains("\"xml\": unknown variant `xml`, expected `json` or `packed`"), "{text}");
+    assert!(text.contains("\"xml\": unknown variant `xml`, expected one of `json`, `packed`"), "{text}");
 }
 
 #[test]

@@ -51,6 +51,10 @@ impl Field {
         matches!(self.values, Values::Number)
     }
 
+    pub(super) fn is_category(&self) -> bool {
+        matches!(self.values, Values::Category(_))
+    }
+
     /// What a reject says was expected.
     pub(super) fn expected(&self) -> &'static str {
         match self.values {

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::json::without_non_finite;
 use super::seen::Seen;
-use super::{Config, Format};
+use super::{Config, Decoder, Format};
 
 /// Share of the sample in which a name must hold a value. A name rarer than that is nearly always missing, and would
 /// be scored on guesses.
@@ -94,13 +94,14 @@ pub enum InferError {
     NoFeature(String),
 }
 
-/// Learns the features from `sample`, payloads of the topic in the order in which they were read.
+/// Learns the features from `sample`, payloads of the topic in the order in which they were read, each as
+/// [`Decoder::transcribe`](super::Decoder::transcribe) gives it.
 ///
 /// Errors: an [`InferError`] that says what the sample looks like and which key settles it; never, if names are given.
 pub fn infer(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
     match config.format {
         Format::Packed => packed(hints, sample),
-        Format::Json => json(config, hints, sample),
+        Format::Json | Format::Csv | Format::Msgpack | Format::Avro => json(config, hints, sample),
     }
 }
 
@@ -128,6 +129,12 @@ fn observed(names: &[String], seen: &[Seen], hints: Hints<'_>) -> Vec<Observed> 
     names.iter().zip(seen).map(|(name, seen)| seen.observed(name, hints.categories_max)).collect()
 }
 
+/// A sample as [`infer`] takes it: what a record is, or why it is none.
+pub fn transcribe(decoder: &mut dyn Decoder, sample: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let text = |payload: Vec<u8>| decoder.transcribe(&payload).unwrap_or_else(|reject| reject.to_string().into_bytes());
+    sample.into_iter().map(text).collect()
+}
+
 type Object = serde_json::Map<String, Value>;
 
 /// The vectors of a sample, in both forms.
@@ -145,7 +152,11 @@ impl<'a> Vectors<'a> {
         for payload in sample {
             let vector = match parse(payload) {
                 Err(error) => {
-                    vectors.example = format!("not JSON: {error}");
+                    vectors.example = match config.format {
+                        Format::Json => format!("not JSON: {error}"),
+                        // What stands in its place says why.
+                        _ => String::from_utf8_lossy(payload).into_owned(),
+                    };
                     continue;
                 }
                 Ok(mut value) => match &config.field {
@@ -153,6 +164,7 @@ impl<'a> Vectors<'a> {
                     None => Some(value),
                 },
             };
+            let vector = if config.format == Format::Json { vector } else { vector.map(flat) };
             match vector {
                 Some(Value::Object(fields)) => vectors.objects.push((payload, fields)),
                 Some(Value::Array(values)) => vectors.arrays.push(values),
@@ -187,7 +199,7 @@ fn json(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferre
     }
     let by_position = || {
         let lengths = vectors.arrays.iter().map(Vec::len);
-        let names = positions(sample.len(), "json", lengths, &vectors.example)?;
+        let names = positions(sample.len(), config.format.name(), lengths, &vectors.example)?;
         Ok(Inferred { fields: vectors.observe(&names, hints), left_out: Vec::new() })
     };
     match (vectors.objects.len(), vectors.arrays.len()) {
@@ -196,6 +208,23 @@ fn json(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferre
         (n_objects, n_arrays) if is_stray(n_objects, n_arrays) => by_position(),
         _ => Err(InferError::Mixed),
     }
+}
+
+/// A record with the fields of inner records under dotted names, which JSON doesn't have.
+fn flat(record: Value) -> Value {
+    let Value::Object(fields) = record else { return record };
+    let mut all = Object::new();
+    for (name, value) in fields {
+        match flat(value) {
+            Value::Object(inner) if !inner.is_empty() => {
+                all.extend(inner.into_iter().map(|(rest, value)| (format!("{name}.{rest}"), value)));
+            }
+            value => {
+                all.insert(name, value);
+            }
+        }
+    }
+    Value::Object(all)
 }
 
 /// Reads a record as the decoder would: bare `NaN` and infinities are missing values.
@@ -362,6 +391,22 @@ mod tests {
         assert_eq!(learn(&Config::default(), &sample(&["[1,2]", "[3,4]"])).0, ["f0", "f1"]);
         let packed = Config { format: Format::Packed, ..Config::default() };
         assert_eq!(learn(&packed, &[vec![0; 8], vec![0; 8], vec![0; 3]]).0, ["f0", "f1"]);
+    }
+
+    #[test]
+    fn other_formats_are_learnt_from_what_they_are_as_json() {
+        let config = Config { format: Format::Msgpack, ..Config::default() };
+        let mut decoder = super::super::build(&config, &[]);
+        let record = serde_json::json!({"pump": {"load": 1.5, "on": true}, "temp": 2});
+        let sample = vec![rmp_serde::to_vec(&record).expect("MessagePack"); 4];
+        let (mut names, _) = learn(&config, &transcribe(&mut *decoder, sample));
+        names.sort();
+        assert_eq!(names, ["pump.load", "pump.on", "temp"]);
+        let error = infer(&config, HINTS, &transcribe(&mut *decoder, vec![vec![0xc1]])).expect_err("no record");
+        assert!(error.to_string().contains("not a msgpack record"), "{error}");
+        let csv = Config { format: Format::Csv, ..Config::default() };
+        let sample = transcribe(&mut *super::super::build(&csv, &[]), vec![b"1,2,x\n".to_vec(); 3]);
+        assert_eq!(learn(&csv, &sample).0, ["f0", "f1", "f2"]);
     }
 
     #[test]

@@ -9,13 +9,13 @@
 //! (`agree_tests.rs`), so which of them read a record can't be told from the outside.
 
 mod layout;
-mod names;
+pub(super) mod names;
 mod non_finite;
 mod number;
 mod scan;
 mod text;
 mod time;
-mod visit;
+pub(super) mod visit;
 
 use serde::de::DeserializeSeed;
 
@@ -102,6 +102,7 @@ impl Json {
             decoded: Decoded::default(),
             has_vector: false,
             reject: None,
+            foreign: None,
         };
         let mut reader = serde_json::Deserializer::from_slice(payload);
         let outcome = Record(&mut state, Level::Outer).deserialize(&mut reader).and_then(|()| reader.end());

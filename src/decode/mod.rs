@@ -4,19 +4,31 @@
 //! with a [`Reject`] that a person can act on. Decoders know names and formats, never Kafka. Adding a format is one
 //! file and three lines here.
 
+mod avro;
+mod csv;
+mod described;
+#[cfg(test)]
+mod described_tests;
 mod field;
 mod infer;
 mod json;
+mod msgpack;
 mod packed;
 mod seen;
+mod transcribe;
+mod wire;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use avro::Avro;
+pub use csv::Csv;
 pub use field::Field;
-pub use infer::{Hints, Holds, InferError, Inferred, Observed, infer};
+pub use infer::{Hints, Holds, InferError, Inferred, Observed, infer, transcribe};
 pub use json::Json;
+pub use msgpack::MessagePack;
 pub use packed::Packed;
+pub use wire::{Written, WrittenIn};
 
 /// Wire format of the features topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +39,30 @@ pub enum Format {
     Json,
     /// Raw little-endian `f32`, four bytes a feature.
     Packed,
+    /// One line of cells, in the order of [`Config::columns`].
+    Csv,
+    /// MessagePack, of the same shapes as JSON.
+    Msgpack,
+    /// Avro in the Confluent wire format, with the writer's schema from a schema registry.
+    Avro,
+}
+
+impl Format {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Packed => "packed",
+            Self::Csv => "csv",
+            Self::Msgpack => "msgpack",
+            Self::Avro => "avro",
+        }
+    }
+
+    /// Whether records are read by schemas of a schema registry.
+    pub fn needs_registry(self) -> bool {
+        matches!(self, Self::Avro)
+    }
 }
 
 /// How records are decoded.
@@ -35,13 +71,17 @@ pub enum Format {
 pub struct Config {
     /// Wire format. Default `json`.
     pub format: Format,
-    /// JSON only: the field of the object that holds the vector (an array or an object). Default none: the whole record.
+    /// Not for packed and csv: the field of the object that holds the vector (an array or an object). Default none: the whole record.
     pub field: Option<String>,
-    /// JSON only: the field that holds the event time, milliseconds since the epoch or RFC 3339. Default none: the
+    /// Not for packed: the field that holds the event time, milliseconds since the epoch or RFC 3339. Default none: the
     /// Kafka timestamp.
     pub time_field: Option<String>,
-    /// JSON only: fields copied to the anomaly record unread. Default none.
+    /// Not for packed: fields copied to the anomaly record unread. Default none.
     pub passthrough: Vec<String>,
+    /// CSV only: names of the columns in their order. Default none: the features in their order.
+    pub columns: Vec<String>,
+    /// CSV only: what stands between two cells, one ASCII character. Default `,`.
+    pub delimiter: char,
     /// Largest accepted payload, bytes; larger ones are rejected. Default 1 MiB.
     pub payload_bytes_max: usize,
 }
@@ -53,6 +93,8 @@ impl Default for Config {
             field: None,
             time_field: None,
             passthrough: Vec::new(),
+            columns: Vec::new(),
+            delimiter: ',',
             payload_bytes_max: 1 << 20,
         }
     }
@@ -119,12 +161,33 @@ pub enum Reject {
         /// What is wrong with it.
         message: String,
     },
+    /// The schema registry does not know the record's schema, or it can't be read by.
+    #[error("the record is written by schema {id}: {message}")]
+    UnknownSchema {
+        /// Id of the schema in the registry.
+        id: u32,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The decoder lacks a schema. This is no verdict: the record is to be decoded again when the decoder has it
+    /// ([`Decoder::learn`]).
+    #[error("schema {0} is needed and has not come yet")]
+    NeedSchema(u32),
 }
 
 impl Reject {
     /// Every reason, as in the metric's label and the dead letter's header.
-    pub const REASONS: [&str; 8] =
-        ["empty", "too_large", "invalid_utf8", "malformed", "wrong_length", "wrong_type", "duplicate_name", "bad_time"];
+    pub const REASONS: [&str; 9] = [
+        "empty",
+        "too_large",
+        "invalid_utf8",
+        "malformed",
+        "wrong_length",
+        "wrong_type",
+        "duplicate_name",
+        "bad_time",
+        "unknown_schema",
+    ];
 
     /// The reason in one word.
     pub fn reason(&self) -> &'static str {
@@ -137,6 +200,7 @@ impl Reject {
             Self::WrongType { .. } => 5,
             Self::DuplicateName(_) => 6,
             Self::BadTime { .. } => 7,
+            Self::UnknownSchema { .. } | Self::NeedSchema(_) => 8,
         }]
     }
 }
@@ -150,6 +214,16 @@ pub trait Decoder: Send {
 
     /// The configured passthrough fields of the last accepted record as a JSON object, if it had any.
     fn passthrough(&self) -> Option<&[u8]>;
+
+    /// The record as JSON text, for [`infer`]; as it is where the format is `json` or `packed`.
+    ///
+    /// Errors: a [`Reject`], as `decode` gives it.
+    fn transcribe(&mut self, payload: &[u8]) -> Result<Vec<u8>, Reject> {
+        Ok(payload.to_vec())
+    }
+
+    /// Takes the schema that a [`Reject::NeedSchema`] asked for; nothing where the format has no schemas.
+    fn learn(&mut self, _id: u32, _schema: &Written) {}
 }
 
 /// Makes the decoder for `fields`, the features in the order of the schema.
@@ -157,6 +231,9 @@ pub fn build(config: &Config, fields: &[Field]) -> Box<dyn Decoder> {
     match config.format {
         Format::Json => Box::new(Json::new(config, fields)),
         Format::Packed => Box::new(Packed::new(config, fields)),
+        Format::Csv => Box::new(Csv::new(config, fields)),
+        Format::Msgpack => Box::new(MessagePack::new(config, fields)),
+        Format::Avro => Box::new(Avro::new(config, fields)),
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::Shared;
 use crate::batch::{Batch, Carried};
-use crate::decode::{self, Decoder};
+use crate::decode::Decoder;
 use crate::history::{Bound, History, Range};
-use crate::model::{Model, Workspace, features};
+use crate::model::{Model, Workspace};
 use crate::record::RecordId;
 use crate::sink::anomaly::Score;
 use crate::threshold::{Severity, Threshold, Verdict};
@@ -84,7 +84,7 @@ impl<'a> Rewound<'a> {
     fn new(shared: &Shared, model: &'a Model) -> Self {
         Self {
             model,
-            decoder: decode::build(&shared.decode, &features::fields(&model.schema)),
+            decoder: shared.decoder(model),
             threshold: shared.threshold_of(model),
             batch: Batch::new(CHUNK, model.n_features()),
             workspace: Workspace::new(),

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::inflight::Settling;
 use super::lane::LaneError;
+use super::parked::{Parked, Waiting};
 use super::partition::Resume;
 use super::publish::Publisher;
 use crate::batch::{Batch, Carried};
-use crate::decode::{self, Decoder, Reject};
-use crate::model::{Model, features};
+use crate::decode::{Decoder, Reject};
+use crate::model::Model;
 use crate::record::{NextOffset, Partition};
 use crate::sink::Receipt;
 use crate::source::Raw;
@@ -53,6 +54,8 @@ pub struct Intake {
     shared_since: Instant,
     /// The record's `traceparent`: room that is kept.
     traceparent: Vec<u8>,
+    /// Records that wait for a schema, and those that were read after them.
+    waiting: Waiting,
     failure: Option<LaneError>,
 }
 
@@ -60,7 +63,7 @@ impl Intake {
     /// An intake for records of `model`'s schema.
     pub fn new(shared: &Shared, model: &Model) -> Self {
         Self {
-            decoder: decode::build(&shared.decode, &features::fields(&model.schema)),
+            decoder: shared.decoder(model),
             fingerprint: model.schema.fingerprint(),
             batch: Batch::new(shared.pipeline.rows_max, model.n_features()),
             touched: Vec::new(),
@@ -70,6 +73,7 @@ impl Intake {
             n_shared: 0,
             shared_since: Instant::now(),
             traceparent: Vec::new(),
+            waiting: Waiting::new(),
             failure: None,
         }
     }
@@ -97,37 +101,84 @@ impl Intake {
         self.failure.take()
     }
 
+    /// Decodes records of `model`'s schema from now on; what waits goes on waiting.
+    pub fn renew(&mut self, shared: &Shared, model: &Model) {
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Self { waiting, ..Self::new(shared, model) };
+    }
+
+    /// How many records wait for a schema, and those that were read after them.
+    pub fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes the records that wait, until one of them still has to. Returns how many were taken.
+    pub fn take_waiting(&mut self, settling: &Settling, publisher: &Publisher) -> usize {
+        let mut n = 0;
+        while let Some(parked) = self.waiting.pop_front() {
+            let raw = parked.raw();
+            let (at, epoch) = self.touch(&raw, settling);
+            if epoch == parked.epoch && !self.try_take(&raw, at, publisher) {
+                self.waiting.push_front(parked);
+                break;
+            }
+            n += 1;
+            if self.failure.is_some() {
+                break;
+            }
+        }
+        n
+    }
+
     /// Takes one record.
     pub fn take(&mut self, raw: &Raw<'_>, settling: &Settling, publisher: &Publisher) {
         if self.failure.is_some() {
             return;
         }
-        let touched = self.touch(raw, settling);
-        if touched.resume.is_some_and(|resume| raw.id.offset < resume.live_from) {
-            self.rewind(raw);
-            return;
+        let (at, epoch) = self.touch(raw, settling);
+        if !self.waiting.is_empty() || !self.try_take(raw, at, publisher) {
+            self.waiting.push_back(Parked::new(raw, epoch));
         }
-        touched.next = Some(raw.id.next());
+    }
+
+    /// Takes one record of `touched[at]`, unless it has to wait for its schema.
+    fn try_take(&mut self, raw: &Raw<'_>, at: usize, publisher: &Publisher) -> bool {
+        if self.touched[at].resume.is_some_and(|resume| raw.id.offset < resume.live_from) {
+            return self.rewind(raw);
+        }
+        let kept = raw.payload.map(|payload| (payload, self.keep(raw, payload)));
+        if matches!(kept, Some((_, Err(Reject::NeedSchema(_))))) {
+            return false;
+        }
+        self.touched[at].next = Some(raw.id.next());
         self.counts.n_consumed += 1;
-        match raw.payload {
+        match kept {
             None => self.counts.n_tombstones += 1,
-            Some(payload) => {
+            Some((payload, kept)) => {
                 self.counts.n_bytes += payload.len() as u64;
-                if let Err(reject) = self.keep(raw, payload) {
+                if let Err(reject) = kept {
                     self.reject(raw, payload, &reject, publisher);
                 }
             }
         }
+        true
     }
 
-    /// Takes a record again that was settled before: its score is wanted, and nothing else.
-    fn rewind(&mut self, raw: &Raw<'_>) {
-        self.counts.n_rewound += 1;
-        let Some(payload) = raw.payload else { return };
-        if let Ok(decoded) = self.decoder.decode(payload, self.batch.slot()) {
-            let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
-            self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
+    /// Takes a record again that was settled before: its score is wanted, and nothing else. Returns false where it has to
+    /// wait for its schema.
+    fn rewind(&mut self, raw: &Raw<'_>) -> bool {
+        if let Some(payload) = raw.payload {
+            match self.decoder.decode(payload, self.batch.slot()) {
+                Ok(decoded) => {
+                    let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
+                    self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
+                }
+                Err(Reject::NeedSchema(_)) => return false,
+                Err(_) => {}
+            }
         }
+        self.counts.n_rewound += 1;
+        true
     }
 
     fn keep(&mut self, raw: &Raw<'_>, payload: &[u8]) -> Result<(), Reject> {
@@ -158,8 +209,8 @@ impl Intake {
         }
     }
 
-    /// What is known of the record's partition.
-    fn touch(&mut self, raw: &Raw<'_>, settling: &Settling) -> &mut Touched {
+    /// Where in `touched` the record's partition is, and the epoch of its assignment.
+    fn touch(&mut self, raw: &Raw<'_>, settling: &Settling) -> (usize, u64) {
         let (partition, generation) = (raw.id.partition, settling.generation());
         if self.generation != generation {
             // What was reached in earlier epochs will never be settled.
@@ -172,6 +223,6 @@ impl Intake {
             self.touched.push(Touched { partition, epoch, resume, next: None });
             self.touched.len() - 1
         });
-        &mut self.touched[at]
+        (at, self.touched[at].epoch)
     }
 }

@@ -43,7 +43,7 @@ impl Judge {
                 kept.rejudge(threshold_of(shared, &model, partition));
             }
             if !judge.intake.fits(&model) {
-                judge.intake = Intake::new(shared, &model);
+                judge.intake.renew(shared, &model);
             }
         }
         judge.model = model;

@@ -190,6 +190,9 @@ impl Lane {
     fn read(&mut self, judge: &mut Judge, now: Instant) -> Result<Step, LaneError> {
         let intake = &mut judge.intake;
         intake.clear(now);
+        if intake.n_waiting() > 0 {
+            return self.read_waiting(judge);
+        }
         let inflight = self.settling.inflight();
         let wait = if inflight.is_empty() && !inflight.has_settled() { IDLE_WAIT } else { BUSY_WAIT };
         drop(inflight);
@@ -217,6 +220,35 @@ impl Lane {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Takes the records that wait for a schema, which the registry may have by now. The consumer is served meanwhile, so
+    /// that it stays in its group, but nothing is read.
+    fn read_waiting(&mut self, judge: &mut Judge) -> Result<Step, LaneError> {
+        let intake = &mut judge.intake;
+        let (settling, publisher) = (&self.settling, &self.publisher);
+        // What comes all the same waits behind the others.
+        let served = self.source.poll(0, Duration::ZERO, &mut |raw| intake.take(&raw, settling, publisher));
+        if let Err(SourceError::Fatal(reason)) = served {
+            return Err(LaneError::Source(reason));
+        }
+        let n = intake.take_waiting(settling, publisher);
+        if let Some(failure) = intake.take_failure() {
+            return Err(failure);
+        }
+        let health = self.shared.health.lane(self.index);
+        if n > 0 {
+            if health.set_trouble(None) {
+                tracing::info!(lane = self.index, "the schema registry answers again");
+            }
+            return Ok(Step::Read(n));
+        }
+        let trouble = self.shared.schemas.trouble().unwrap_or_else(|| "the schema registry is asked".to_owned());
+        if health.set_trouble(Some(trouble.clone())) {
+            tracing::warn!(lane = self.index, trouble, "records wait for their schema; it goes on by itself");
+        }
+        self.sink.poll(IDLE_WAIT);
+        Ok(Step::Idle)
     }
 
     fn score(&mut self, judge: &mut Judge, now: Instant) -> Result<(), LaneError> {

@@ -4,12 +4,14 @@
 //! is in [`Shared`].
 
 pub mod alerting;
+pub mod decoding;
 pub mod hindsight;
 pub mod inflight;
 mod intake;
 mod judge;
 pub mod lane;
 pub mod live;
+mod parked;
 pub mod partition;
 pub mod publish;
 pub mod reproduce;
@@ -24,9 +26,11 @@ use serde::{Deserialize, Serialize};
 
 use self::live::Live;
 use self::trainer::requests::Requests;
+use crate::decode::Decoder;
 use crate::journal::Desk;
-use crate::model::{Model, ModelCell};
+use crate::model::{Model, ModelCell, features};
 use crate::record::Topics;
+use crate::schema_registry::Schemas;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 use crate::{decode, sink, threshold};
@@ -71,6 +75,8 @@ pub struct Shared {
     pub topics: Arc<Topics>,
     /// How records are decoded.
     pub decode: decode::Config,
+    /// The schemas that records are written by.
+    pub schemas: Schemas,
     /// Where results go.
     pub output: sink::Config,
     /// What rejected records become.
@@ -100,6 +106,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// A decoder for the features of `model`.
+    pub fn decoder(&self, model: &Model) -> Box<dyn Decoder> {
+        decoding::decoder(&self.decode, &features::fields(&model.schema), &self.schemas)
+    }
+
     /// Records scored by all lanes since the start.
     pub fn n_scored(&self) -> u64 {
         self.n_scored.load(Ordering::Relaxed)

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use ndarray::Axis;
 use thiserror::Error;
 
+use super::decoding;
 use super::trainer::sample::{Sample, read_rows};
+use crate::decode::Decoder;
 use crate::history::{Bound, History, Range};
-use crate::model::{Chunk, Lineage, Model};
+use crate::model::{Chunk, Lineage, Model, features};
 use crate::record::RecordId;
 use crate::registry::{Registry, RegistryError};
+use crate::schema_registry::Schemas;
 use crate::train::{self, Admission, Fitted, OnProgress, Opinions, Round, Rows, Start, TrainError};
 use crate::{blas, decode};
 
@@ -165,6 +168,7 @@ pub fn reproduce(
     version: u64,
     registry: &dyn Registry,
     history: &mut dyn History,
+    schemas: &Schemas,
     progress: OnProgress<'_>,
 ) -> Result<Reproduced, ReproduceError> {
     let stored = registry.load(version)?;
@@ -189,16 +193,17 @@ pub fn reproduce(
     if !missing.is_empty() {
         return Err(ReproduceError::Missing { version, missing });
     }
+    let decoder = || decoding::decoder(&recipe.decode, &features::fields(&stored.schema), schemas);
     let ranges: Vec<Range> =
         lineage.chunks.iter().map(|&Chunk { partition, start, end, .. }| Range { partition, start, end }).collect();
-    let sample = read_rows(history, &recipe.decode, &stored.schema, &ranges).map_err(ReproduceError::History)?;
+    let sample = read_rows(history, decoder(), &stored.schema, &ranges).map_err(ReproduceError::History)?;
     let changed = lineage.chunks.iter().zip(&sample.chunks).filter(|(was, is)| was != is);
     let missing: Vec<Missing> =
         changed.map(|(was, is)| Missing::Changed { was: was.clone(), is: is.clone() }).collect();
     if !missing.is_empty() {
         return Err(ReproduceError::Missing { version, missing });
     }
-    let opinions = opinions(&stored, &recipe.decode, history)?;
+    let opinions = opinions(&stored, &decoder, history)?;
     let again = Again { stored: &stored, sample: &sample, ancestors: parent.zip(champion), opinions };
     let mut fitted = train_again(again, recipe, progress)?;
     fitted.lineage = lineage.clone();
@@ -239,12 +244,16 @@ fn train_again(again: Again<'_>, recipe: Recipe, progress: OnProgress<'_>) -> Re
 }
 
 /// The rows that people had spoken of, read back from the log.
-fn opinions(stored: &Model, decode: &decode::Config, history: &mut dyn History) -> Result<Opinions, ReproduceError> {
+fn opinions(
+    stored: &Model,
+    decoder: &dyn Fn() -> Box<dyn Decoder>,
+    history: &mut dyn History,
+) -> Result<Opinions, ReproduceError> {
     let mut of = |verdict: &str| {
         let said = stored.lineage.feedback.iter().filter(|feedback| feedback.verdict == verdict);
         let at = |record: RecordId| Range { partition: record.partition, start: record.offset, end: record.offset + 1 };
         let ranges: Vec<Range> = said.map(|feedback| at(feedback.record)).collect();
-        let sample = read_rows(history, decode, &stored.schema, &ranges).map_err(ReproduceError::History)?;
+        let sample = read_rows(history, decoder(), &stored.schema, &ranges).map_err(ReproduceError::History)?;
         // In the order of their places, as they were kept.
         let mut order: Vec<usize> = (0..sample.rows.len()).collect();
         order.sort_by_key(|&i| sample.rows.ids[i]);

@@ -114,7 +114,7 @@ impl Layout {
             Role::Vector => self.n_features,
             Role::Time => self.n_features + 1,
             Role::Passthrough(i) => self.n_features + 2 + i,
-            Role::Unknown => {
+            Role::Unknown | Role::Inner(_) => {
                 self.spare = (self.spare + 1) % N_UNKNOWN;
                 self.n_known + self.spare
             }

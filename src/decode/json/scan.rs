@@ -27,7 +27,8 @@ impl Layouts {
     fn of(&mut self, level: Level) -> &mut Layout {
         match level {
             Level::Outer => &mut self.record,
-            Level::Vector => &mut self.vector,
+            // JSON has no dotted names, so that no record is inside another.
+            Level::Vector | Level::Inner(_) => &mut self.vector,
         }
     }
 }
@@ -121,6 +122,8 @@ impl Scan<'_> {
                 }
                 Role::Time => self.decoded.time_ms = event_time(self.cursor.value()?).ok()?,
                 Role::Passthrough(i) => self.names.passthrough[i].append(self.cursor.value()?, self.passthrough),
+                // JSON has no dotted names.
+                Role::Inner(_) => return None,
                 Role::Unknown => {
                     self.decoded.n_unknown += 1;
                     self.cursor.value()?;

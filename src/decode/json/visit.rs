@@ -6,20 +6,34 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use serde_json::value::RawValue;
 
 use super::super::field::Scalar;
+use super::super::packed::as_written;
+use super::super::transcribe::ToJson;
 use super::super::{Decoded, Reject};
 use super::names::{Level, Names, Role};
 use super::time::event_time;
 
 /// One reading of one record.
-pub(super) struct Reading<'a> {
-    pub(super) names: &'a Names,
-    pub(super) seen: &'a mut [u64],
-    pub(super) reading: u64,
-    pub(super) values: &'a mut [f32],
-    pub(super) passthrough: &'a mut Vec<u8>,
-    pub(super) decoded: Decoded,
-    pub(super) has_vector: bool,
-    pub(super) reject: Option<Reject>,
+pub(in crate::decode) struct Reading<'a> {
+    pub(in crate::decode) names: &'a Names,
+    pub(in crate::decode) seen: &'a mut [u64],
+    pub(in crate::decode) reading: u64,
+    pub(in crate::decode) values: &'a mut [f32],
+    pub(in crate::decode) passthrough: &'a mut Vec<u8>,
+    pub(in crate::decode) decoded: Decoded,
+    pub(in crate::decode) has_vector: bool,
+    pub(in crate::decode) reject: Option<Reject>,
+    /// Where the record isn't JSON: what takes the time field as text, and how many of its units are a millisecond.
+    pub(in crate::decode) foreign: Option<Foreign<'a>>,
+}
+
+/// What a record that isn't JSON needs to be read.
+pub(in crate::decode) struct Foreign<'a> {
+    /// Room for a value that becomes JSON text.
+    pub(in crate::decode) text: &'a mut Vec<u8>,
+    /// Units of the time field in a millisecond.
+    pub(in crate::decode) time_units: i64,
+    /// Whether a number must be asked for: a decimal of Avro gives itself as text otherwise.
+    pub(in crate::decode) asks_for_numbers: bool,
 }
 
 impl Reading<'_> {
@@ -40,14 +54,32 @@ impl Reading<'_> {
     }
 
     fn keep<'de, A: MapAccess<'de>>(&mut self, i: usize, map: &mut A) -> Result<(), A::Error> {
-        let raw: &RawValue = map.next_value()?;
-        self.names.passthrough[i].append(raw.get(), self.passthrough);
+        let Some(foreign) = &mut self.foreign else {
+            let raw: &RawValue = map.next_value()?;
+            self.names.passthrough[i].append(raw.get(), self.passthrough);
+            return Ok(());
+        };
+        foreign.text.clear();
+        map.next_value_seed(ToJson(foreign.text))?;
+        let text = std::str::from_utf8(foreign.text).expect("JSON is UTF-8");
+        self.names.passthrough[i].append(text, self.passthrough);
         Ok(())
     }
 
     fn time<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        let raw: &RawValue = map.next_value()?;
-        match event_time(raw.get()) {
+        let read = if let Some(foreign) = &mut self.foreign {
+            foreign.text.clear();
+            map.next_value_seed(ToJson(foreign.text))?;
+            let text = std::str::from_utf8(foreign.text).expect("JSON is UTF-8");
+            match text.parse::<i64>() {
+                Ok(units) if foreign.time_units != 1 => event_time(&(units / foreign.time_units).to_string()),
+                _ => event_time(text),
+            }
+        } else {
+            let raw: &RawValue = map.next_value()?;
+            event_time(raw.get())
+        };
+        match read {
             Ok(time_ms) => self.decoded.time_ms = time_ms,
             Err(message) => {
                 let field = self.names.time.clone().unwrap_or_default();
@@ -59,7 +91,7 @@ impl Reading<'_> {
 }
 
 /// Seed for a whole record, or for the vector inside it.
-pub(super) struct Record<'r, 'a>(pub(super) &'r mut Reading<'a>, pub(super) Level);
+pub(in crate::decode) struct Record<'r, 'a>(pub(in crate::decode) &'r mut Reading<'a>, pub(in crate::decode) Level);
 
 impl<'de> DeserializeSeed<'de> for Record<'_, '_> {
     type Value = ();
@@ -97,6 +129,7 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
                 }
                 Role::Time => state.time(&mut map)?,
                 Role::Passthrough(i) => state.keep(i, &mut map)?,
+                Role::Inner(i) => map.next_value_seed(Inner(state, i))?,
                 Role::Unknown => {
                     state.decoded.n_unknown += 1;
                     map.next_value::<IgnoredAny>()?;
@@ -127,6 +160,34 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
             return Err(state.refuse(Reject::WrongLength { got: expected + n_more, expected }));
         }
         Ok(())
+    }
+}
+
+/// Seed for an inner record with features under dotted names, or null for one that isn't there.
+struct Inner<'r, 'a>(&'r mut Reading<'a>, usize);
+
+impl<'de> DeserializeSeed<'de> for Inner<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inner<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.names.inner_name(self.1);
+        write!(f, "a record or null under `{name}`, since features have names that begin with `{name}.`")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Record(self.0, Level::Inner(self.1)).visit_map(map)
     }
 }
 
@@ -184,6 +245,10 @@ impl<'de> DeserializeSeed<'de> for Single<'_, '_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let asks = self.state.foreign.as_ref().is_some_and(|foreign| foreign.asks_for_numbers);
+        if asks && self.state.names.features[self.out].is_number() {
+            return deserializer.deserialize_f64(self);
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -197,6 +262,12 @@ impl<'de> Visitor<'de> for Single<'_, '_> {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
         self.put(Scalar::Float(value))
+    }
+
+    fn visit_f32<E: de::Error>(self, value: f32) -> Result<(), E> {
+        // A category is what a person would write: 0.1, not 0.100000001490116.
+        let is_number = self.state.names.features[self.out].is_number();
+        self.put(Scalar::Float(if is_number { f64::from(value) } else { as_written(value) }))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
@@ -217,6 +288,10 @@ impl<'de> Visitor<'de> for Single<'_, '_> {
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         self.put(Scalar::Text(value))
+    }
+
+    fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<(), E> {
+        Err(self.state.refuse_type(&self.place, "a string of bytes"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {

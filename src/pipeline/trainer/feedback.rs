@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 
 use super::Trainer;
-use crate::decode;
 use crate::history::{Bound, History, Range};
 use crate::journal::{Entry, Feedback, Journal, Opinion, Place};
-use crate::model::{self, Model, features};
+use crate::model::{self, Model};
 use crate::record::RecordId;
 use crate::train::{Opinions, Rows};
 
@@ -171,7 +170,7 @@ impl Trainer {
             return Err(Unusable::OtherTopic(place, topics.to_string()));
         }
         let id = place.record(topics);
-        let mut decoder = decode::build(&self.shared.decode, &features::fields(&model.schema));
+        let mut decoder = self.shared.decoder(model);
         let mut row = vec![f32::NAN; model.n_features()];
         let mut decoded = None;
         let range = Range { partition: id.partition, start: id.offset, end: id.offset + 1 };

@@ -9,11 +9,12 @@ use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
 use super::{Trainer, TrainerError};
-use crate::decode::{self, Decoder};
+use crate::decode::{self, Decoder, Field, Reject};
 use crate::history::{Bound, History, Range, plan};
 use crate::model::features::{self, ResolveError, Resolved};
 use crate::model::{Chunk, Model};
-use crate::preprocess::Schema;
+use crate::pipeline::decoding::decoder;
+use crate::preprocess::{Schema, WishedKind};
 use crate::record::{Partition, RecordId};
 use crate::train::Rows;
 
@@ -155,11 +156,20 @@ impl Trainer {
             n_bytes += payload.len();
             sample.push(payload.to_vec());
         })?;
-        Ok(sample)
+        Ok(self.transcribed(sample))
+    }
+
+    /// The sample as a schema is learnt from it.
+    fn transcribed(&self, sample: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let wishes = self.settings.features.iter().filter(|wish| wish.kind == WishedKind::Categorical);
+        let categories: Vec<Field> = wishes.map(|wish| Field::category(wish.name.clone(), &[])).collect();
+        let mut decoder = decoder(&self.shared.decode, &categories, &self.shared.schemas);
+        decode::transcribe(&mut *decoder, sample)
     }
 
     pub(super) fn read_rows(&mut self, schema: &Arc<Schema>, ranges: &[Range]) -> Result<Sample, String> {
-        read_rows(&mut *self.history, &self.shared.decode, schema, ranges)
+        let decoder = decoder(&self.shared.decode, &features::fields(schema), &self.shared.schemas);
+        read_rows(&mut *self.history, decoder, schema, ranges)
     }
 }
 
@@ -168,17 +178,13 @@ impl Trainer {
 /// Errors: what is wrong, in words for the user; trying again may help.
 pub(in crate::pipeline) fn read_rows(
     history: &mut dyn History,
-    decode: &decode::Config,
+    decoder: Box<dyn Decoder>,
     schema: &Arc<Schema>,
     ranges: &[Range],
 ) -> Result<Sample, String> {
     let n_features = schema.n_features();
-    let mut reading = Reading {
-        decoder: decode::build(decode, &features::fields(schema)),
-        values: Vec::new(),
-        rows: Vec::new(),
-        row: vec![f32::NAN; n_features],
-    };
+    let mut reading =
+        Reading { decoder, need: None, values: Vec::new(), rows: Vec::new(), row: vec![f32::NAN; n_features] };
     let mut chunks = Vec::with_capacity(ranges.len());
     for range in ranges {
         let (mut hash, mut n_records) = (Sha256::new(), 0);
@@ -189,6 +195,9 @@ pub(in crate::pipeline) fn read_rows(
                 reading.take(past.id, past.time_ms, payload);
             }
         })?;
+        if let Some(need) = reading.need.take() {
+            return Err(need);
+        }
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let Range { partition, start, end } = *range;
         chunks.push(Chunk { partition, start, end, n_records, sha256 });
@@ -204,15 +213,21 @@ struct Reading {
     /// Time, id and position in `values` of each row.
     rows: Vec<(i64, RecordId, usize)>,
     row: Vec<f32>,
+    /// Why a record can't be decoded now, but can later.
+    need: Option<String>,
 }
 
 impl Reading {
     /// Decodes a record; what a lane would reject is left out here, too.
     fn take(&mut self, id: RecordId, time_ms: i64, payload: &[u8]) {
         self.row.fill(f32::NAN);
-        if let Ok(decoded) = self.decoder.decode(payload, &mut self.row) {
-            self.rows.push((decoded.time_ms.unwrap_or(time_ms), id, self.rows.len()));
-            self.values.extend_from_slice(&self.row);
+        match self.decoder.decode(payload, &mut self.row) {
+            Ok(decoded) => {
+                self.rows.push((decoded.time_ms.unwrap_or(time_ms), id, self.rows.len()));
+                self.values.extend_from_slice(&self.row);
+            }
+            Err(need @ Reject::NeedSchema(_)) => self.need = Some(need.to_string()),
+            Err(_) => {}
         }
     }
 
