@@ -22,6 +22,12 @@ use crate::telemetry::BatchCounts;
 /// and one for each of a thousand records would soon be as many as may be waited for. Settling is late by no more.
 const SHARED_TIME: Duration = Duration::from_millis(2);
 
+/// Longest key of a record that is scored, bytes. A key comes again in the output, as key, as header and escaped in the record,
+/// which together must stay below the megabyte that topics take: a record that can't be written would come again for ever.
+const KEY_BYTES_MAX: usize = 64 << 10;
+/// Longest `traceparent` that is handed on, bytes; the standard's has 55.
+const TRACEPARENT_BYTES_MAX: usize = 512;
+
 /// A partition that the batch touches.
 #[derive(Clone, Copy, Debug)]
 pub struct Touched {
@@ -124,19 +130,20 @@ impl Intake {
     fn rewind(&mut self, raw: &Raw<'_>) {
         self.counts.n_rewound += 1;
         let Some(payload) = raw.payload else { return };
-        if let Ok(decoded) = self.decoder.decode(payload, self.batch.slot()) {
+        if let (Ok(decoded), Ok(())) = (self.decoder.decode(payload, self.batch.slot()), check_key(raw)) {
             let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
             self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
         }
     }
 
     fn keep(&mut self, raw: &Raw<'_>, payload: &[u8]) -> Result<(), Reject> {
+        check_key(raw)?;
         let decoded = self.decoder.decode(payload, self.batch.slot())?;
         self.counts.n_unknown += u64::from(decoded.n_unknown);
         let (kept, mut is_traced) = (&mut self.traceparent, false);
         if let Some(headers) = raw.headers {
             headers.each(&mut |name, value| {
-                if name == "traceparent" {
+                if name == "traceparent" && value.is_none_or(|value| value.len() <= TRACEPARENT_BYTES_MAX) {
                     kept.clear();
                     kept.extend_from_slice(value.unwrap_or_default());
                     is_traced = value.is_some();
@@ -173,5 +180,15 @@ impl Intake {
             self.touched.len() - 1
         });
         &mut self.touched[at]
+    }
+}
+
+/// Refuses a key that no output has room for.
+fn check_key(raw: &Raw<'_>) -> Result<(), Reject> {
+    match raw.key.map_or(0, <[u8]>::len) {
+        n if n > KEY_BYTES_MAX => {
+            Err(Reject::Malformed(format!("the key has {n} bytes, at most {KEY_BYTES_MAX} are taken")))
+        }
+        _ => Ok(()),
     }
 }

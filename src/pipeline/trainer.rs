@@ -252,19 +252,40 @@ impl Trainer {
     /// Errors: a [`TrainerError`].
     pub fn run(mut self) -> Result<(), TrainerError> {
         be_nice();
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut said) = (Duration::ZERO, None);
         while !self.shutdown.sleep(pause) {
-            pause = match self.tick()? {
-                Ticked::Failed(reason) => {
-                    tracing::warn!(reason, "training failed; it is tried again");
-                    BACK_OFF
-                }
+            let ticked = self.tick().or_else(|error| self.survive(error))?;
+            let failure = if let Ticked::Failed(reason) = &ticked { Some(reason.clone()) } else { None };
+            if let Some(reason) = failure.as_ref().filter(|_| failure != said) {
+                tracing::warn!(reason, "training failed; it is tried again");
+            }
+            said = failure;
+            pause = match ticked {
+                Ticked::Failed(_) => BACK_OFF,
                 // Each look reads what history there is: once a second is soon enough.
                 Ticked::Waiting(_) => WAIT,
                 Ticked::Nothing | Ticked::Promoted(_) | Ticked::Stayed(_) | Ticked::RolledBack(_) => TICK,
             };
         }
         Ok(())
+    }
+
+    /// Makes of a registry that fails something to try again: while a model scores, whatever it is, and before that what may
+    /// pass by itself, as a full disk. A model that is refused at the start needs a person.
+    ///
+    /// Errors: `error`, where it has to end the process.
+    fn survive(&self, error: TrainerError) -> Result<Ticked, TrainerError> {
+        let TrainerError::Registry(of_registry) = &error else { return Err(error) };
+        let scores = self.shared.cell.load().is_some();
+        if !scores && !of_registry.may_pass() {
+            return Err(error);
+        }
+        self.shared.metrics.registry_errors_total.inc();
+        let reason = error.to_string();
+        if !scores {
+            self.warm_up(&reason, None);
+        }
+        Ok(Ticked::Failed(reason))
     }
 
     /// Does the next thing there is to do: follow the registry, make the first model, or run a round that is due.
@@ -284,7 +305,7 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
-        self.obey(&champion)?;
+        self.obey(&champion);
         self.listen(&champion);
         if let Some(ticked) = self.look_after(&champion)? {
             return Ok(ticked);

@@ -135,6 +135,17 @@ pub enum RegistryError {
     },
 }
 
+impl RegistryError {
+    /// Whether trying again may help: the file system failed, and no model is refused.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            Self::Artifact { error, .. } | Self::Directory { error, .. } => matches!(error, ArtifactError::Io { .. }),
+            Self::Unknown { .. } | Self::Labels { .. } | Self::Current { .. } => false,
+        }
+    }
+}
+
 /// Numbered models, one of which is current.
 pub trait Registry: Send {
     /// The current version, if there is one.

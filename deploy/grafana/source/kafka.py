@@ -39,6 +39,8 @@ OUT = [
            "better.", "short", query("sum by (reason) (increase(strayd_produce_errors_total{@}[$__rate_interval]))"), look="bars", min=0),
     series("Batches in flight", "Batches whose output is not acknowledged yet. At pipeline.inflight_max all the time: the broker is slow.", "short",
            query("strayd_inflight_batches{@}", "{{instance}} lane {{lane}}"), min=0, decimals=0),
+    series("Waiting for output", "Lanes that wait because what they have written is not acknowledged, mean of the time: they read nothing "
+           "meanwhile.", "short", query("sum by (instance) (rate(strayd_output_wait_seconds_total{@}[$__rate_interval]))", "{{instance}}"), min=0),
 ]
 
 LATENCY = [
