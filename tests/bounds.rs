@@ -266,7 +266,7 @@ fn a_torrent_of_anomalies_and_rejects_never_outgrows_a_slow_output() {
 fn a_dead_output_is_waited_for_idly_and_visibly_and_reading_goes_on_by_itself() {
     const N: usize = 20_000;
     let Bench { lane, shared, sink, settled } = bench(N, 0, |_| ANOMALOUS);
-    let (say, said) = mpsc::channel();
+    let (say, said) = mpsc::sync_channel(1);
     let run = move || {
         let id = fs::read_link("/proc/thread-self").expect("this is Linux");
         say.send(id.file_name().expect("a thread has a number").to_string_lossy().into_owned()).expect("it is heard");
