@@ -151,6 +151,11 @@ fn exit_codes_tell_usage_configuration_and_failure_apart() {
         assert!(said.contains("/no/such/file.toml"), "{said}");
         refused(&[&[command, "--set", "pipeline.lanes=0"], &topic[..]].concat(), 78);
     }
+    // Where nothing can be said, the code still tells: standard error may be a file on a full disk.
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let args = ["check", "--set", "input.topik=x"];
+    let mute = Command::new(env!("CARGO_BIN_EXE_strayd")).args(args).stderr(full).status().expect("it runs");
+    assert_eq!(mute.code(), Some(78));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = format!("admin.listen={}", taken.local_addr().expect("bound"));
     let said = refused(&[&["run", "--set", &listen], &topic[..]].concat(), 1);

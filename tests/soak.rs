@@ -50,7 +50,8 @@ fn half_an_hour_at_half_of_capacity_is_flat() {
     let topics = Topics::reading(&broker, &features);
     let mut sensors = Sensors::new(N_FEATURES, 5);
     broker.produce(&features, (0..N_HISTORY).map(|i| outgoing(i, sensors.json())));
-    let daemon = topics.launch_default(&broker).start();
+    let launch = topics.launch_default(&broker);
+    let daemon = launch.start();
     daemon.wait_ready(SOON);
     let payloads = payloads(&mut sensors);
 

@@ -24,6 +24,7 @@ pub mod threshold;
 mod train;
 mod tune;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -164,7 +165,8 @@ pub fn main() -> ExitCode {
         // Whoever read the output has had enough of it: `strayd score … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("strayd: {error:#}");
+            // Standard error may be a file on a full disk: the exit code is what the supervisor goes by.
+            let _ = writeln!(std::io::stderr(), "strayd: {error:#}");
             let is_config = error.chain().any(|cause| cause.is::<Problems>());
             if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
