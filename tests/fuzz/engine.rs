@@ -20,6 +20,9 @@ const KEPT_MAX: usize = 4096;
 /// An input of this length must not take so long, on a machine that does much else.
 const SLOW: Duration = Duration::from_secs(10);
 
+/// Reads an input, checks what came of it, and says it in words.
+pub type Run = Box<dyn FnMut(&[u8]) -> String>;
+
 /// A reader of foreign bytes.
 pub struct Target {
     /// Its name.
@@ -30,8 +33,8 @@ pub struct Target {
     pub words: &'static [&'static str],
     /// One case of so many: what is slow is tried more rarely.
     pub rarity: u64,
-    /// Reads an input, checks what came of it, and says it in words.
-    pub run: Box<dyn FnMut(&[u8]) -> String>,
+    /// What reads.
+    pub run: Run,
 }
 
 /// Tries a target, and panics with the input that it panics at.
