@@ -18,7 +18,7 @@ use strayd::decode::Format;
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::Lane;
 use strayd::preprocess::Schema;
-use strayd::record::RecordId;
+use strayd::record::{Partition, RecordId};
 use strayd::sink::{MemorySink, Sink};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
 use strayd::telemetry::Metrics;
@@ -52,7 +52,7 @@ impl Source for Endless {
         let n = max.min(self.max);
         for _ in 0..n {
             let payload = &self.payloads[self.offset as usize % self.payloads.len()];
-            let id = RecordId { partition: 0, offset: self.offset };
+            let id = RecordId { partition: 0.into(), offset: self.offset };
             take(Raw { id, time_ms: self.offset, key: Some(b"pump-7"), payload: Some(payload), headers: None });
             self.offset += 1;
         }
@@ -63,7 +63,7 @@ impl Source for Endless {
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 
@@ -84,7 +84,7 @@ fn lane(config: &train::Config, rows_max: usize) -> Lane {
     let payload = |row: ndarray::ArrayView1<'_, f32>| row.iter().flat_map(|value| value.to_le_bytes()).collect();
     let payloads = values.rows().into_iter().map(payload).collect();
     let schema = Arc::new(Schema::new((0..N_FEATURES).map(|i| format!("sensor_{i}"))).expect("the names differ"));
-    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 1, offset }).collect();
+    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 1.into(), offset }).collect();
     let fitted = train::fit(schema, &Rows::new(values, ids), config, 0, &mut |_| ControlFlow::Continue(()));
     let mut raw = RawConfig::default();
     raw.input.topic = "features".into();

@@ -38,7 +38,7 @@ fn rows(n_rows: usize) -> Rows {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut normal = |shape| Array2::from_shape_simple_fn(shape, || rng.sample::<f32, _>(StandardNormal));
     let values = normal((n_rows, 3)).dot(&normal((3, N_FEATURES))) + 0.1 * normal((n_rows, N_FEATURES)) + 20.0;
-    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect())
+    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect())
 }
 
 fn model(config: &train::Config) -> Model {

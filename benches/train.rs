@@ -144,7 +144,7 @@ fn first_fit() -> (f64, u64) {
     let (n_rows, n_inputs) = (50_000, 64);
     let rng = &mut ChaCha8Rng::seed_from_u64(3);
     let values = normal(rng, (n_rows, 3)).dot(&normal(rng, (3, n_inputs))) + 0.1 * normal(rng, (n_rows, n_inputs));
-    let rows = Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect());
+    let rows = Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect());
     let schema = Schema::new((0..n_inputs).map(|i| format!("sensor_{i}"))).expect("the names differ");
     let mut config = train::Config::default();
     config.sae.n_latents = Some(128);

@@ -32,6 +32,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
+use crate::record::Topics;
 use crate::registry::Directory;
 use crate::shutdown::Shutdown;
 use crate::sink::{KafkaSink, Sink};
@@ -61,7 +62,7 @@ pub struct Daemon {
 pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared {
     Shared {
         detector: config.detector.name.as_str().into(),
-        topic: config.input.topic.as_str().into(),
+        topics: Arc::new(config.input.topic.clone()),
         decode: config.decode.clone(),
         output: config.output.clone(),
         dead_letter: config.dead_letter.clone(),
@@ -203,7 +204,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
                 for pin in &pinned {
                     let (partition, start) = (pin.next.partition, pin.next.offset);
                     let position = String::from(config.input.start);
-                    tracing::info!(partition, start, position, pin.low, pin.high, "no committed offset: start pinned");
+                    tracing::info!(%partition, start, position, pin.low, pin.high, "no committed offset: start pinned");
                 }
                 if pinned.is_empty() {
                     tracing::info!(group = config.kafka.group, "going on from the group's committed offsets");
@@ -225,11 +226,11 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
 }
 
 fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {
-    let read = |topic| {
-        TopicHistory::new(&config.kafka, topic, config.history.read_timeout)
+    let read = |topics: &Topics| {
+        TopicHistory::new(&config.kafka, topics, config.history.read_timeout)
             .map_err(|error| anyhow!("history: {error}"))
     };
-    let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies)?);
+    let (history, anomalies) = (read(&config.input.topic)?, read(&config.output.anomalies.as_str().into())?);
     let heard = Heard::new(feedback_journal(config)?, Some(Box::new(anomalies)));
     let registry = Directory::new(&config.registry);
     // A reload may have come while the brokers were awaited.

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn id(offset: i64) -> RecordId {
-        RecordId { partition: 0, offset }
+        RecordId { partition: 0.into(), offset }
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! Two types, because they mean two things: a [`RecordId`] names a record that exists, a [`NextOffset`] names the
 //! first record that has not been settled. Kafka commits the second; confusing them loses or repeats one record.
 
+mod topics;
+
 use serde::{Deserialize, Serialize};
 
-/// The place of one record in the features topic.
+pub use topics::{Partition, Topic, Topics};
+
+/// The place of one record in the features topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordId {
-    /// Partition of the features topic.
-    pub partition: i32,
+    /// Partition of a features topic.
+    pub partition: Partition,
     /// Offset of the record in that partition.
     pub offset: i64,
 }
@@ -17,8 +21,8 @@ pub struct RecordId {
 /// The offset at which reading of a partition goes on: one past the last settled record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextOffset {
-    /// Partition of the features topic.
-    pub partition: i32,
+    /// Partition of a features topic.
+    pub partition: Partition,
     /// First offset that has not been settled.
     pub offset: i64,
 }
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn next_offset_is_one_past_the_record() {
-        let id = RecordId { partition: 3, offset: 41 };
-        assert_eq!(id.next(), NextOffset { partition: 3, offset: 42 });
+        let id = RecordId { partition: 3.into(), offset: 41 };
+        assert_eq!(id.next(), NextOffset { partition: 3.into(), offset: 42 });
     }
 }

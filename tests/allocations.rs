@@ -22,7 +22,7 @@ use strayd::model::{Model, Workspace};
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::{Lane, Step};
 use strayd::preprocess::Schema;
-use strayd::record::RecordId;
+use strayd::record::{Partition, RecordId};
 use strayd::sink::{MemorySink, Sink};
 use strayd::source::{Headers, Polled, Position, Raw, Source, SourceError};
 use strayd::telemetry::Metrics;
@@ -91,7 +91,7 @@ impl Source for Endless {
         for _ in 0..max {
             let (partition, offset) = (self.n / 5 % N_PARTITIONS, self.n / N_PARTITIONS);
             take(Raw {
-                id: RecordId { partition: partition as i32, offset: offset as i64 },
+                id: RecordId { partition: (partition as i32).into(), offset: offset as i64 },
                 time_ms: self.n as i64,
                 key: Some([&b"pump-1"[..], b"pump-22"][self.n % 2]),
                 payload: Some(&self.payloads[self.n % self.payloads.len()]),
@@ -107,7 +107,7 @@ impl Source for Endless {
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 
@@ -134,7 +134,7 @@ fn rows(n_rows: usize) -> Array2<f32> {
 }
 
 fn model(rows: &Array2<f32>) -> Model {
-    let ids = (0..rows.nrows() as i64).map(|offset| RecordId { partition: 9, offset }).collect();
+    let ids = (0..rows.nrows() as i64).map(|offset| RecordId { partition: 9.into(), offset }).collect();
     let schema = Arc::new(Schema::new((0..N_FEATURES).map(|i| format!("f{i}"))).expect("the names differ"));
     let config = train::Config::default();
     let fitted = train::fit(schema, &Rows::new(rows.clone(), ids), &config, 0, &mut |_| ControlFlow::Continue(()));

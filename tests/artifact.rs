@@ -32,7 +32,7 @@ fn rows(n_rows: usize) -> Rows {
             }
         }
     }
-    let ids = (0..n_rows).map(|i| RecordId { partition: (i % 2) as i32, offset: (i / 2) as i64 }).collect();
+    let ids = (0..n_rows).map(|i| RecordId { partition: ((i % 2) as i32).into(), offset: (i / 2) as i64 }).collect();
     Rows::new(values, ids)
 }
 

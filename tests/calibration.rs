@@ -48,7 +48,8 @@ fn anomalous(n_rows: usize, rng: &mut ChaCha8Rng) -> Array2<f32> {
 }
 
 fn as_rows(values: Array2<f32>) -> Rows {
-    let ids = (0..values.nrows()).map(|i| RecordId { partition: (i % 4) as i32, offset: (i / 4) as i64 }).collect();
+    let ids =
+        (0..values.nrows()).map(|i| RecordId { partition: ((i % 4) as i32).into(), offset: (i / 4) as i64 }).collect();
     Rows::new(values, ids)
 }
 

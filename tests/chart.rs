@@ -302,7 +302,7 @@ fn agree(source: &str, objects: &[Value], config: &Config) {
     for scaled in of_kind(objects, "ScaledObject") {
         let trigger = &scaled["spec"]["triggers"][0]["metadata"];
         let said = [&trigger["bootstrapServers"], &trigger["consumerGroup"], &trigger["topic"]];
-        assert_eq!(said, [&config.kafka.brokers, &config.kafka.group, &config.input.topic], "{source}");
+        assert_eq!(said, [&config.kafka.brokers, &config.kafka.group, &config.input.topic.to_string()], "{source}");
         let target = &scaled["spec"]["scaleTargetRef"];
         assert_eq!(
             (&target["kind"], &target["name"]),
@@ -324,7 +324,8 @@ fn agree(source: &str, objects: &[Value], config: &Config) {
             let of_kind = acls.iter().filter(|acl| acl["resource"]["type"] == kind);
             of_kind.filter_map(|acl| acl["resource"]["name"].as_str()).collect()
         };
-        let all: BTreeSet<&str> = topics.iter().copied().chain([config.input.topic.as_str()]).collect();
+        let all: BTreeSet<&str> =
+            topics.iter().copied().chain([config.input.topic.only().expect("one topic")]).collect();
         assert_eq!(named("topic"), all, "{source}");
         let group = &config.kafka.group;
         let groups = [group.clone(), format!("{group}.history"), format!("{group}.journal")];

@@ -33,7 +33,7 @@ fn rows(n_rows: usize, n_features: usize, gross: f64, seed: u64) -> Rows {
             };
         }
     }
-    let ids = (0..n_rows).map(|i| RecordId { partition: 0, offset: i as i64 }).collect();
+    let ids = (0..n_rows).map(|i| RecordId { partition: 0.into(), offset: i as i64 }).collect();
     Rows::new(values, ids)
 }
 

@@ -54,7 +54,7 @@ fn attacked(n_rows: usize, rng: &mut ChaCha8Rng) -> Array2<f32> {
 }
 
 fn rows_from(first: usize, values: Array2<f32>) -> Rows {
-    let ids = (first..first + values.nrows()).map(|i| RecordId { partition: 0, offset: i as i64 }).collect();
+    let ids = (first..first + values.nrows()).map(|i| RecordId { partition: 0.into(), offset: i as i64 }).collect();
     Rows::new(values, ids)
 }
 

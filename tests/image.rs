@@ -174,13 +174,13 @@ fn the_composition_fits_together() {
         script.split(" in ").nth(1).and_then(|rest| rest.split(';').next()).expect("a list").split(' ').collect();
     let output = &config.output;
     let used = [
-        Some(&config.input.topic),
-        Some(&output.anomalies),
-        Some(&output.dead_letters),
-        output.scores.as_ref(),
-        output.incidents.as_ref(),
+        config.input.topic.only(),
+        Some(output.anomalies.as_str()),
+        Some(output.dead_letters.as_str()),
+        output.scores.as_deref(),
+        output.incidents.as_deref(),
     ];
-    assert_eq!(made, used.into_iter().flatten().map(String::as_str).collect());
+    assert_eq!(made, used.into_iter().flatten().collect());
     let grace = services["strayd"]["stop_grace_period"].as_str().expect("a time");
     let grace = humantime::parse_duration(grace).expect("a time");
     assert!(grace > config.pipeline.shutdown_timeout + Duration::from_secs(10));

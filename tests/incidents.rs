@@ -36,7 +36,7 @@ fn history() -> Rows {
         let cause: f32 = rng.random_range(-2.0..2.0);
         row.iter_mut().enumerate().for_each(|(j, v)| *v = cause * (j as f32 + 1.0) + rng.random_range(-0.1..0.1));
     }
-    Rows { values, ids: (0..600).map(|offset| RecordId { partition: 0, offset }).collect() }
+    Rows { values, ids: (0..600).map(|offset| RecordId { partition: 0.into(), offset }).collect() }
 }
 
 /// `n` records of a key, one a second from `second` on.

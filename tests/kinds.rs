@@ -63,7 +63,7 @@ fn rows(n_rows: usize) -> Rows {
             row[rng.random_range(0..5)] = f32::NAN;
         }
     }
-    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect())
+    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect())
 }
 
 fn fitted(schema: Schema, rows: &Rows) -> Model {

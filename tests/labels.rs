@@ -31,7 +31,7 @@ fn rows(n_rows: usize) -> Rows {
             .enumerate()
             .for_each(|(j, v)| *v = a * j as f32 - b * (4.0 - j as f32) + 0.1 * rng.random::<f32>());
     }
-    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect())
+    Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect())
 }
 
 fn fitted(rows: &Rows) -> Model {

@@ -42,7 +42,7 @@ struct Bench {
 /// A lane with a trained model over `payloads` of one partition, whose deliveries wait for the test.
 fn bench(payloads: &[Option<&str>]) -> Bench {
     let values = ordinary(600);
-    let ids = (0..600).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..600).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let schema = Arc::new(Schema::new(["a", "b", "c", "d"]).expect("four names"));
     let fitted =
         train::fit(schema, &Rows { values, ids }, &train::Config::default(), 0, &mut |_| ControlFlow::Continue(()));

@@ -187,7 +187,7 @@ fn what_retention_has_removed_is_named() {
     let newest = bench.run();
     let chunk = bench.stored(newest).lineage.chunks[0].clone();
     let (missing, text) = missing(bench.again(newest, payloads(), chunk.start + 100));
-    let range = Range { partition: 0, start: chunk.start, end: chunk.start + 100 };
+    let range = Range { partition: 0.into(), start: chunk.start, end: chunk.start + 100 };
     assert!(matches!(&missing[..], [Missing::Offsets { range: gone, .. }] if *gone == range), "{missing:?}");
     let (first, last, begins) = (chunk.start, chunk.start + 99, chunk.start + 100);
     let said =

@@ -42,7 +42,7 @@ fn model() -> &'static Model {
     MODEL.get_or_init(|| {
         strayd::blas::init();
         let values = rows(800, 1, 0);
-        let ids = (0..800).map(|offset| RecordId { partition: 0, offset }).collect();
+        let ids = (0..800).map(|offset| RecordId { partition: 0.into(), offset }).collect();
         let schema = Arc::new(Schema::new((0..N_FEATURES).map(|j| format!("f{j}"))).unwrap());
         let go_on = &mut |_| ControlFlow::Continue(());
         let fitted = fit(schema, &Rows::new(values, ids), &Config::default(), 3, go_on).unwrap();

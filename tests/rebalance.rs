@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use strayd::kafka::{self, BatchConsumer, Inlet};
-use strayd::record::NextOffset;
+use strayd::record::{NextOffset, Partition};
 use strayd::source::{self, Assigned, Assignment, KafkaSource, Polled, Position, Source, lane_settings};
 use support::{Broker, Outgoing, holds_within, unique, wait_until};
 
@@ -23,7 +23,7 @@ const ROWS_MAX: usize = 100;
 /// What a member of the group has been given: by partition, where its assignment began and where reading goes on.
 #[derive(Default)]
 struct Held {
-    owned: Mutex<BTreeMap<i32, Owned>>,
+    owned: Mutex<BTreeMap<Partition, Owned>>,
     /// Records before the settled offset at which reading is to start.
     rewind: i64,
 }
@@ -44,7 +44,7 @@ impl Assignment for Held {
         rewound.map(|a| NextOffset { partition: a.partition, offset: a.settled.unwrap_or(0) - self.rewind }).collect()
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
+    fn revoked(&self, partitions: &[Partition], lost: bool) -> Vec<Position> {
         assert!(!lost, "{partitions:?} are lost");
         let mut owned = self.owned.lock().expect("no panic under this lock");
         let leaving = partitions.iter().map(|partition| (*partition, owned.remove(partition).expect("it was ours")));
@@ -52,7 +52,7 @@ impl Assignment for Held {
     }
 }
 
-fn position(partition: i32, offset: i64) -> Position {
+fn position(partition: Partition, offset: i64) -> Position {
     Position { next: NextOffset { partition, offset }, metadata: String::new() }
 }
 
@@ -77,7 +77,7 @@ impl Member {
     }
 
     /// Reads a batch into `seen`, and holds each record to be the next one of a partition that is ours.
-    fn step(&mut self, seen: &mut Vec<(i32, i64)>) -> usize {
+    fn step(&mut self, seen: &mut Vec<(Partition, i64)>) -> usize {
         let held = &self.held;
         let polled = self.source.poll(ROWS_MAX, Duration::from_millis(20), &mut |raw| {
             let mut owned = held.owned.lock().expect("no panic under this lock");
@@ -188,7 +188,7 @@ fn a_member_that_waits_for_records_answers_the_group() {
     });
     // Only a rebalance callback that runs inside the other one's wait gives a partition away.
     wait_until(SOON, "the second member gets its share", || second.step(&mut Vec::new()) == 0 && second.n_owned() == 1);
-    let theirs = i32::from(second.held.owned.lock().expect("no panic under this lock").contains_key(&0));
+    let theirs = i32::from(second.held.owned.lock().expect("no panic under this lock").contains_key(&0.into()));
     let began = Instant::now();
     broker.produce(&topic, [Outgoing::value("x").partition(theirs)]);
     let first = waiter.join().expect("the waiter reads");

@@ -274,7 +274,7 @@ fn through_a_lane(config: impl FnOnce(&mut RawConfig), records: Vec<Stored>) -> 
     config(&mut raw);
     let config = Config::check(raw).expect("the configuration is right");
     let values = Array2::from_shape_vec((N_ROWS, NAMES.len()), readings(N_ROWS, 1).concat()).expect("a table");
-    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let schema = Arc::new(Schema::new(NAMES).expect("unique names"));
     let rows = Rows::new(values, ids);
     let fitted = train::fit(schema, &rows, &config.model, 0, &mut |_| ControlFlow::Continue(())).expect("a model");

@@ -143,9 +143,10 @@ impl Rows<'_> {
         let mut ends = [0_i64; N_PARTITIONS];
         let mut records = Vec::new();
         for row in 0..self.set.warmup() {
-            let wanted = is_holdout(RecordId { partition: 0, offset: row as i64 });
+            let wanted = is_holdout(RecordId { partition: 0.into(), offset: row as i64 });
             let fits = |partition: usize, offset: i64| {
-                layout == Layout::Plain || is_holdout(RecordId { partition: partition as i32, offset }) == wanted
+                layout == Layout::Plain
+                    || is_holdout(RecordId { partition: (partition as i32).into(), offset }) == wanted
             };
             let turn = (0..N_PARTITIONS).map(|i| (row + i) % N_PARTITIONS);
             let partition = turn.clone().find(|&partition| fits(partition, ends[partition]));

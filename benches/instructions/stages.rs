@@ -21,7 +21,7 @@ use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::Lane;
 use strayd::pipeline::publish::{Judged, Occasion, Publisher};
 use strayd::preprocess::Schema;
-use strayd::record::RecordId;
+use strayd::record::{Partition, RecordId};
 use strayd::sae::{self, Example, Learner, Pace};
 use strayd::sink::anomaly::Score;
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
@@ -129,7 +129,7 @@ fn small() -> train::Config {
 
 fn model(rows: &Array2<f32>, config: &train::Config) -> Arc<Model> {
     let schema = Arc::new(Schema::new(names()).expect("the names differ"));
-    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 1, offset }).collect();
+    let ids = (0..N_ROWS as i64).map(|offset| RecordId { partition: 1.into(), offset }).collect();
     let fitted = train::fit(schema, &Rows::new(rows.clone(), ids), config, 0, &mut |_| ControlFlow::Continue(()));
     Arc::new(fitted.expect("the rows can be learnt").into_model(1, 0))
 }
@@ -210,7 +210,7 @@ fn writing(model: Arc<Model>, rows: ArrayView2<'_, f32>) {
     let (shared, mut workspace, mut batch) = (shared(&model), Workspace::new(), Batch::new(N_BATCH, N_FEATURES));
     for (offset, row) in rows.rows().into_iter().take(N_BATCH).enumerate() {
         batch.slot().iter_mut().zip(row).for_each(|(slot, value)| *slot = *value);
-        let id = RecordId { partition: 0, offset: offset as i64 };
+        let id = RecordId { partition: 0.into(), offset: offset as i64 };
         batch.push(id, id.offset, Carried { key: Some(b"pump-7"), ..Carried::default() });
     }
     model.score(batch.values(), &mut workspace);
@@ -264,7 +264,7 @@ impl Source for Endless {
         let n = max.min(N_BATCH);
         for _ in 0..n {
             let payload = &self.payloads[self.offset as usize % self.payloads.len()];
-            let id = RecordId { partition: 0, offset: self.offset };
+            let id = RecordId { partition: 0.into(), offset: self.offset };
             take(Raw { id, time_ms: self.offset, key: Some(b"pump-7"), payload: Some(payload), headers: None });
             self.offset += 1;
         }
@@ -275,7 +275,7 @@ impl Source for Endless {
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 

@@ -22,6 +22,7 @@ use strayd::pipeline::Shared;
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::Lane;
 use strayd::pipeline::trainer::Trainer;
+use strayd::record::Partition;
 use strayd::registry::{Directory, Registry};
 use strayd::shutdown::Shutdown;
 use strayd::sink::{KafkaSink, Outgoing, Receipt, Sink, SinkError};
@@ -71,8 +72,8 @@ pub struct Delay {
 /// What was seen of the records on their way.
 #[derive(Debug, Default)]
 struct Log {
-    taken: Vec<(i32, i64, u64)>,
-    unsettled: BTreeMap<i32, VecDeque<(i64, u64)>>,
+    taken: Vec<(Partition, i64, u64)>,
+    unsettled: BTreeMap<Partition, VecDeque<(i64, u64)>>,
     verdicts: Vec<u64>,
     settled: Vec<u64>,
     n_batches: u64,
@@ -166,7 +167,7 @@ impl Source for TimedSource {
         self.inner.store(positions)
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         self.inner.lags()
     }
 
@@ -292,7 +293,7 @@ fn read(batches: &mut BatchConsumer<Forwarding>, shutdown: &Shutdown) -> anyhow:
                     sent = time_of(value);
                 }
             });
-            taken.push((message.partition(), message.offset(), sent));
+            taken.push((message.partition().into(), message.offset(), sent));
         })?;
         log.judged();
         log.unsettled.clear();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use strayd::record::RecordId;
+use strayd::record::{Partition, RecordId};
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
 
@@ -26,7 +26,7 @@ impl Source for Looped {
         let n = (max as u64).min(self.left);
         for _ in 0..n {
             let payload = self.payloads[self.next % self.payloads.len()].as_slice();
-            let id = RecordId { partition: 0, offset: self.next as i64 };
+            let id = RecordId { partition: 0.into(), offset: self.next as i64 };
             take(Raw { id, time_ms: 1_700_000_000_000, key: None, payload: Some(payload), headers: None });
             self.next += 1;
         }
@@ -38,7 +38,7 @@ impl Source for Looped {
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 

@@ -106,7 +106,7 @@ impl Setup {
     /// Trains the model on other rows of the same stream.
     pub fn train(&self, config: &train::Config) -> Model {
         let schema = Arc::new(Schema::new(self.names()).expect("the names differ"));
-        let ids = (0..N_TRAINING as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+        let ids = (0..N_TRAINING as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
         let rows = train::Rows::new(self.rows(N_TRAINING, 1), ids);
         let fitted = train::fit(schema, &rows, config, 0, &mut |_| ControlFlow::Continue(()));
         fitted.expect("the rows can be learnt").into_model(1, 0)
@@ -173,7 +173,7 @@ impl Place {
             registry: registry::Config { path: self.registry.clone(), ..Default::default() },
             ..Default::default()
         };
-        raw.input.topic.clone_from(&self.topic);
+        raw.input.topic = self.topic.as_str().into();
         raw.input.start = Start::Earliest;
         raw.training.enabled = false;
         raw.pipeline.lanes = lanes;

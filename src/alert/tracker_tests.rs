@@ -54,7 +54,7 @@ impl Fed {
             Is::Restless => (None, 0.9, true),
             Is::Flagged(severity, ratio) => (Some(Flagged { severity, features: &features }), ratio, true),
         };
-        let id = RecordId { partition: 0, offset: self.offset };
+        let id = RecordId { partition: 0.into(), offset: self.offset };
         self.offset += 1;
         let key = Some(key.as_bytes());
         let (time_ms, p_value) = (seconds * 1000, 1e-4);

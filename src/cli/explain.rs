@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::decode;
 use crate::model::{Model, features};
 use crate::pipeline::publish::Publisher;
-use crate::record::RecordId;
+use crate::record::{RecordId, Topics};
 use crate::registry::load_labelled;
 use crate::sink::{Channel, MemorySink, Sink};
 use crate::telemetry::Metrics;
@@ -78,8 +78,8 @@ fn of_file(options: &Options, row: usize) -> anyhow::Result<Value> {
     let payload = table.payloads().into_iter().nth(row);
     let payload = payload.with_context(|| format!("--row {row}: {} has {} rows", file.display(), table.rows.len()))?;
     let mut raw = file_config(&options.config.load_for_file()?, table.format());
-    raw.input.topic = file.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
-    record_of(&Config::check(raw)?, &model, RecordId { partition: 0, offset: row as i64 }, &payload)
+    raw.input.topic = Topics::one(file.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy()));
+    record_of(&Config::check(raw)?, &model, RecordId { partition: 0.into(), offset: row as i64 }, &payload)
 }
 
 /// The anomaly record as the daemon would publish it.

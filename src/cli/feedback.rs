@@ -13,6 +13,7 @@ use crate::app;
 use crate::config::Config;
 use crate::history::{Bound, History, Range, TopicHistory};
 use crate::journal::{Feedback, Journal, Opinion, Place};
+use crate::record::Topics;
 use crate::telemetry::now_ms;
 
 /// Options of `strayd feedback`.
@@ -100,8 +101,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 /// The record that is meant, and the anomaly that was published of it.
 fn look_up(config: &Config, record: &str) -> anyhow::Result<(Place, Option<Found>)> {
     let place = place_of(config, record)?;
-    let mut anomalies = TopicHistory::new(&config.kafka, &config.output.anomalies, config.history.read_timeout)
-        .map_err(|error| anyhow!("{error}"))?;
+    let mut anomalies =
+        TopicHistory::new(&config.kafka, &Topics::one(&*config.output.anomalies), config.history.read_timeout)
+            .map_err(|error| anyhow!("{error}"))?;
     let ranges = anomalies.extents(Bound::Head).map_err(|error| anyhow!("{error}"))?;
     let total: usize = ranges.iter().map(Range::len).sum();
     let bar = super::progress_bar(total as u64, "looking through the anomalies");
@@ -132,13 +134,17 @@ fn place_of(config: &Config, record: &str) -> anyhow::Result<Option<Place>> {
     let mut parts = record.rsplitn(3, '/');
     let (offset, partition, topic) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
     let Some(partition) = partition else { return Ok(None) };
+    let topics = &config.input.topic;
     let place = Place {
-        topic: topic.unwrap_or(&config.input.topic).to_owned(),
+        topic: topic
+            .or(topics.only())
+            .with_context(|| format!("`{record}`: say its topic, too; several are read"))?
+            .to_owned(),
         partition: partition.parse().with_context(|| format!("`{record}`: `{partition}` is no partition"))?,
         offset: offset.parse().with_context(|| format!("`{record}`: `{offset}` is no offset"))?,
     };
-    if place.topic != config.input.topic {
-        bail!("`{record}` is not a record of topic `{}`, which is watched", config.input.topic);
+    if !topics.matcher().map_err(|error| anyhow!(error))?(&place.topic) {
+        bail!("`{record}` is not a record of topic `{topics}`, which is watched");
     }
     Ok(Some(place))
 }

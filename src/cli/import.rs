@@ -81,14 +81,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("{} and {path} do not go together", data.display()))?;
     let folded = foreign.scaling.as_ref().map_or(options.raw_inputs, |scaling| scaling.folded);
     let autoencoder = foreign.standardised(preprocessor.scalers(), folded);
-    let ids = (0..table.rows.len() as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..table.rows.len() as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let mut fitted = train::adopt(Arc::new(schema), preprocessor, autoencoder, &Rows::new(raw, ids))
         .with_context(|| data.display().to_string())?;
     let payloads = table.payloads();
     fitted.lineage = Lineage {
         source: format!("{path}, calibrated on {}", data.display()),
         reason: "strayd import".into(),
-        chunks: vec![Chunk::of_payloads(0, 0, payloads.iter().map(Vec::as_slice))],
+        chunks: vec![Chunk::of_payloads(0.into(), 0, payloads.iter().map(Vec::as_slice))],
         ..fitted.lineage
     };
     let report = fitted.report.clone();

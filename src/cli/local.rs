@@ -13,6 +13,7 @@ use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
 use crate::pipeline::lane::{Lane, Step};
 use crate::pipeline::trainer::{Ticked, Trainer};
+use crate::record::Topics;
 use crate::registry::MemoryRegistry;
 use crate::shutdown::Shutdown;
 use crate::sink::{Channel, MemorySink, Sink};
@@ -38,7 +39,7 @@ impl Local {
     /// A pipeline whose history is `history`, and which scores `rows` of `table` after it.
     pub fn new(config: &Config, name: &str, table: &Table, history: &[usize], rows: &[usize]) -> anyhow::Result<Self> {
         let mut raw: RawConfig = file_config(config, table.format());
-        raw.input.topic = name.to_owned();
+        raw.input.topic = Topics::one(name);
         raw.output.scores = Some("scores".into());
         raw.schema.features = table.wishes(&config.schema.features)?;
         raw.pipeline.rows_max = ROWS_MAX;

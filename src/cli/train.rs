@@ -64,7 +64,7 @@ fn on_file(options: &Options, file: &Path, out: &Path) -> anyhow::Result<()> {
     let payloads = table.payloads();
     let resolved = table.resolve(&config)?;
     let schema = Arc::new(resolved.schema);
-    let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let rows = Rows::new(values_of(&schema, table.format(), &payloads)?, ids);
     let bar = progress_bar(0, "training");
     let mut fitted = train::fit(Arc::clone(&schema), &rows, &config.model, options.seed, &mut |progress| {
@@ -76,7 +76,7 @@ fn on_file(options: &Options, file: &Path, out: &Path) -> anyhow::Result<()> {
     bar.finish_and_clear();
     fitted.lineage.source = file.display().to_string();
     fitted.lineage.reason = "strayd train".into();
-    fitted.lineage.chunks = vec![Chunk::of_payloads(0, 0, payloads.iter().map(Vec::as_slice))];
+    fitted.lineage.chunks = vec![Chunk::of_payloads(0.into(), 0, payloads.iter().map(Vec::as_slice))];
     let report = fitted.report.clone();
     let model = fitted.into_model(1, now_ms());
     artifact::save(&model, out)?;

@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let table = read_table(&options.file, options.label.as_deref(), &config)?;
     let schema = Arc::new(table.resolve(&config)?.schema);
-    let ids = (0..table.rows.len() as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..table.rows.len() as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let rows = Rows::new(table.values(&schema)?, ids);
     let of_file = || options.file.display().to_string();
     let bench = Bench::new(schema, &rows, &table.labels, options.seed).with_context(of_file)?;
@@ -108,7 +108,8 @@ fn chosen_toml(config: &Config, outcome: &Outcome, options: &Options) -> anyhow:
     let default = serde_json::to_value(RawConfig::default())?;
     let differing = difference(serde_json::to_value(&raw)?, &default).unwrap_or_default();
     let table = toml::Table::try_from(differing)?;
-    let topic = if raw.input.topic == FILE_TOPIC { "\n# input.topic is not known here: name yours." } else { "" };
+    let topic =
+        if raw.input.topic.only() == Some(FILE_TOPIC) { "\n# input.topic is not known here: name yours." } else { "" };
     Ok(format!("# Chosen by strayd tune, --budget {} --seed {}.{topic}\n{table}", options.budget, options.seed))
 }
 

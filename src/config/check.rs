@@ -53,9 +53,16 @@ impl Found {
             ("journal.commands", raw.journal.commands.as_ref()),
             ("journal.feedback", raw.journal.feedback.as_ref()),
         ];
-        let mut taken = vec![("input.topic", &raw.input.topic)];
+        let is_read = match raw.input.topic.matcher() {
+            Ok(is_read) => is_read,
+            Err(error) => return self.need(false, "input.topic", || error),
+        };
+        let mut taken: Vec<(&str, &String)> = Vec::new();
         for (key, topic) in outputs.into_iter().filter_map(|(key, topic)| topic.map(|topic| (key, topic))) {
             self.need(!topic.is_empty(), key, || "it is empty; name a topic".into());
+            self.need(topic.is_empty() || !is_read(topic), key, || {
+                format!("`{topic}` is also read by input.topic; each needs a topic of its own")
+            });
             if let Some((other, _)) = taken.iter().find(|(_, known)| *known == topic) {
                 self.need(topic.is_empty(), key, || {
                     format!("`{topic}` is also {other}; each needs a topic of its own")

@@ -19,7 +19,7 @@ fn later_layers_win() {
     let toml = "[input]\ntopic = \"file\"\n[kafka]\ngroup = \"file\"\nbrokers = \"file:1\"";
     let environment = [("STRAYD__INPUT__TOPIC", "environment"), ("STRAYD__KAFKA__GROUP", "environment"), ("HOME", "/")];
     let config = load(toml, &environment, &[("input.topic", "flag")]).expect("right");
-    assert_eq!(config.input.topic, "flag");
+    assert_eq!(config.input.topic.only(), Some("flag"));
     assert_eq!(config.kafka.group, "environment");
     assert_eq!(config.kafka.brokers, "file:1");
 }
@@ -35,7 +35,7 @@ fn text_takes_the_type_that_its_key_wants() {
         ("STRAYD__THRESHOLD__TARGET_ALERT_RATE", "5e-4"),
     ];
     let config = load("", &environment, &[]).expect("right");
-    assert_eq!(config.input.topic, "12");
+    assert_eq!(config.input.topic.only(), Some("12"));
     assert_eq!(config.pipeline.lanes, 3);
     assert_eq!(config.decode.passthrough, ["site", "line"]);
     assert_eq!(config.training.retrain_interval.as_secs(), 5400);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use table::{Head, TableHistory};
 pub use topic::TopicHistory;
 
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 /// How the history is sampled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// Partition.
-    pub partition: i32,
+    pub partition: Partition,
     /// First offset.
     pub start: i64,
     /// One past the last offset.

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn extent(partition: i32, start: i64, end: i64) -> Range {
-        Range { partition, start, end }
+        Range { partition: partition.into(), start, end }
     }
 
     fn n_rows(ranges: &[Range]) -> usize {
@@ -108,10 +108,11 @@ mod tests {
         let total = n_rows(&ranges);
         assert!((19_000..=20_000).contains(&total), "{total} rows");
         for partition in [0, 1] {
-            let latest = ranges.iter().filter(|r| r.partition == partition).max_by_key(|r| r.start).expect("some");
+            let latest =
+                ranges.iter().filter(|r| r.partition.number == partition).max_by_key(|r| r.start).expect("some");
             assert_eq!(latest.len(), 5000, "a quarter of the rows are the latest of each partition");
         }
-        let oldest = ranges.iter().filter(|r| r.partition == 0 && r.start < 250_000).count();
+        let oldest = ranges.iter().filter(|r| r.partition.number == 0 && r.start < 250_000).count();
         assert!(oldest >= 4, "the older half is sampled too: {oldest} stretches");
         for pair in ranges.windows(2) {
             assert!(pair[0].partition < pair[1].partition || pair[0].end <= pair[1].start, "{pair:?} overlap");

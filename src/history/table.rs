@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Bound, History, Past, Range};
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 /// How many rows of the table have been scored; shared with whoever scores them.
 #[derive(Clone, Debug, Default)]
@@ -38,14 +38,18 @@ impl History for TableHistory {
 
     fn extents(&mut self, _: Bound) -> Result<Vec<Range>, String> {
         let end = self.head.0.load(Ordering::Acquire);
-        Ok(vec![Range { partition: 0, start: 0, end }])
+        Ok(vec![Range { partition: Partition::default(), start: 0, end }])
     }
 
     fn read(&mut self, ranges: &[Range], take: &mut dyn FnMut(Past<'_>)) -> Result<(), String> {
         for offset in ranges.iter().flat_map(|range| range.start..range.end) {
             let payload = usize::try_from(offset).ok().and_then(|row| self.payloads.get(row));
             let payload = payload.ok_or_else(|| format!("{} has no row {offset}", self.name))?;
-            take(Past { id: RecordId { partition: 0, offset }, time_ms: offset, payload: Some(payload) });
+            take(Past {
+                id: RecordId { partition: Partition::default(), offset },
+                time_ms: offset,
+                payload: Some(payload),
+            });
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The features topic as history, read by offset.
+//! The features topics as history, read by offset.
 //!
 //! The reading consumer has a group id of its own (`<group>.history`), because librdkafka refuses to assign without
 //! one; it never subscribes and never commits. A second client asks for the daemon's group's committed offsets, and
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Bound, History, Past, Range};
-use crate::kafka;
-use crate::record::RecordId;
+use crate::kafka::{self, Absent};
+use crate::record::{Partition, RecordId, Topics};
 
 /// How long one request may take before it counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The features topic as history.
+/// The features topics as history; or any topic, to be read back.
 pub struct TopicHistory {
-    topic: String,
+    topics: Topics,
     reader: BaseConsumer<kafka::Context>,
     group: BaseConsumer<kafka::Context>,
     read_timeout: Duration,
@@ -30,7 +30,7 @@ impl TopicHistory {
     /// Makes the two clients. Nothing is asked of the brokers yet.
     ///
     /// Errors: the settings are refused, or a secret can't be read.
-    pub fn new(client: &kafka::Config, topic: &str, read_timeout: Duration) -> Result<Self, String> {
+    pub fn new(client: &kafka::Config, topics: &Topics, read_timeout: Duration) -> Result<Self, String> {
         let make = |id: &str, group: String| -> Result<BaseConsumer<kafka::Context>, String> {
             let mut settings = client.client(id).map_err(|error| error.to_string())?;
             settings
@@ -49,7 +49,7 @@ impl TopicHistory {
             settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())
         };
         Ok(Self {
-            topic: topic.to_owned(),
+            topics: topics.clone(),
             reader: make("strayd-history", format!("{}.history", client.group))?,
             group: make("strayd-settled", client.group.clone())?,
             read_timeout,
@@ -63,12 +63,15 @@ impl TopicHistory {
         let mut wanted = TopicPartitionList::new();
         for extent in extents {
             wanted
-                .add_partition_offset(&self.topic, extent.partition, Offset::Offset(time_ms))
+                .add_partition_offset(self.name_of(extent.partition), extent.partition.number, Offset::Offset(time_ms))
                 .map_err(|error| error.to_string())?;
         }
         let found =
             self.group.offsets_for_times(wanted, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
-        let since = |extent: &Range| match found.find_partition(&self.topic, extent.partition)?.offset() {
+        let since = |extent: &Range| match found
+            .find_partition(self.name_of(extent.partition), extent.partition.number)?
+            .offset()
+        {
             Offset::Offset(start) => Some(Range { start: start.clamp(extent.start, extent.end), ..*extent }),
             // Nothing is as late.
             _ => None,
@@ -76,9 +79,14 @@ impl TopicHistory {
         Ok(extents.iter().filter_map(since).filter(|range| !range.is_empty()).collect())
     }
 
+    fn name_of(&self, partition: Partition) -> &str {
+        self.topics.name(partition.topic)
+    }
+
     fn read_range(&self, range: Range, deadline: Instant, take: &mut dyn FnMut(Past<'_>)) -> Result<(), String> {
+        let name = self.name_of(range.partition);
         let mut from = TopicPartitionList::new();
-        from.add_partition_offset(&self.topic, range.partition, Offset::Offset(range.start))
+        from.add_partition_offset(self.name_of(range.partition), range.partition.number, Offset::Offset(range.start))
             .map_err(|error| error.to_string())?;
         self.reader.assign(&from).map_err(|error| kafka::explain(&error, ""))?;
         loop {
@@ -95,11 +103,11 @@ impl TopicHistory {
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
                 Some(Err(error)) => return Err(kafka::explain(&error, "")),
                 // A message of the range before: the last fetch was under way when the assignment changed.
-                Some(Ok(message)) if message.partition() != range.partition => {}
+                Some(Ok(message)) if !is_of(&message, name, range.partition) => {}
                 Some(Ok(message)) if message.offset() >= range.end => return Ok(()),
                 Some(Ok(message)) => {
                     take(Past {
-                        id: RecordId { partition: message.partition(), offset: message.offset() },
+                        id: RecordId { partition: range.partition, offset: message.offset() },
                         time_ms: message.timestamp().to_millis().unwrap_or(0),
                         payload: message.payload(),
                     });
@@ -114,23 +122,23 @@ impl TopicHistory {
 
 impl History for TopicHistory {
     fn name(&self) -> String {
-        self.topic.clone()
+        self.topics.to_string()
     }
 
     fn extents(&mut self, bound: Bound) -> Result<Vec<Range>, String> {
         // Log lines arrive by polling, too; nothing is assigned, so no record does.
         kafka::heard(&self.group);
-        let partitions = kafka::partitions(&self.group, &self.topic, REQUEST_TIMEOUT)
+        let partitions = kafka::partitions(&self.group, &self.topics, Absent::LeftOut, REQUEST_TIMEOUT)
             .map_err(|error| kafka::heard(&self.group).unwrap_or(error))?;
         let settled = match bound {
             Bound::Head => Vec::new(),
-            Bound::Settled => kafka::committed(&self.group, &self.topic, &partitions, REQUEST_TIMEOUT)?,
+            Bound::Settled => kafka::committed(&self.group, &self.topics, &partitions, REQUEST_TIMEOUT)?,
         };
         let mut extents = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let (start, high) = self
                 .group
-                .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+                .fetch_watermarks(self.name_of(partition), partition.number, REQUEST_TIMEOUT)
                 .map_err(|error| kafka::explain(&error, ""))?;
             let end = match bound {
                 Bound::Head => high,
@@ -151,4 +159,9 @@ impl History for TopicHistory {
         let _ = self.reader.unassign();
         read
     }
+}
+
+/// Whether a message is one of this partition, whose topic has this name.
+fn is_of(message: &BorrowedMessage<'_>, name: &str, partition: Partition) -> bool {
+    message.partition() == partition.number && message.topic() == name
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
-use crate::record::RecordId;
+use crate::record::{RecordId, Topics};
 
 /// What the anomaly was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,9 +49,9 @@ pub struct Feedback {
 }
 
 impl Place {
-    /// The record's place without its topic.
-    pub fn record(&self) -> RecordId {
-        RecordId { partition: self.partition, offset: self.offset }
+    /// The record's place, its topic one of `topics`.
+    pub fn record(&self, topics: &Topics) -> RecordId {
+        RecordId { partition: topics.partition(&self.topic, self.partition), offset: self.offset }
     }
 }
 

@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Entry, Journal};
 use crate::kafka;
+use crate::record::Topics;
 
 /// How long one request may take before it counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,13 +82,15 @@ impl TopicJournal {
     }
 
     fn assign(&mut self) -> Result<(), String> {
-        let partitions = kafka::partitions(&self.reader, &self.topic, REQUEST_TIMEOUT)?;
+        let partitions =
+            kafka::partitions(&self.reader, &Topics::one(&*self.topic), kafka::Absent::Awaited, REQUEST_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
         for &partition in &partitions {
-            list.add_partition_offset(&self.topic, partition, Offset::Beginning).map_err(|error| error.to_string())?;
+            list.add_partition_offset(&self.topic, partition.number, Offset::Beginning)
+                .map_err(|error| error.to_string())?;
         }
         self.reader.assign(&list).map_err(|error| kafka::explain(&error, ""))?;
-        self.unread = partitions.into_iter().collect();
+        self.unread = partitions.into_iter().map(|partition| partition.number).collect();
         self.assigned = true;
         Ok(())
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings::{
     rd_kafka_consume_batch_queue, rd_kafka_header_get_all, rd_kafka_message_destroy, rd_kafka_message_headers,
     rd_kafka_message_timestamp, rd_kafka_queue_destroy, rd_kafka_queue_forward, rd_kafka_queue_get_partition,
-    rd_kafka_queue_new, rd_kafka_queue_t, rd_kafka_timestamp_type_t,
+    rd_kafka_queue_new, rd_kafka_queue_t, rd_kafka_timestamp_type_t, rd_kafka_topic_name,
 };
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -217,6 +217,19 @@ impl<'a> RawMessage<'a> {
     fn of(message: &'a BorrowedMessage<'_>) -> Self {
         // SAFETY: rdkafka keeps the message alive as long as what it was borrowed by.
         Self(unsafe { &*message.ptr() })
+    }
+
+    /// What all messages of its topic have in common while they are held, and those of other topics have not: its name
+    /// need be asked for once only.
+    pub fn topic_handle(&self) -> usize {
+        self.0.rkt.addr()
+    }
+
+    /// The topic it stands in.
+    pub fn topic(&self) -> &'a str {
+        // SAFETY: a message that is no error keeps its topic alive, whose name ends with a zero.
+        let name = unsafe { CStr::from_ptr(rd_kafka_topic_name(self.0.rkt)) };
+        name.to_str().expect("Kafka allows letters, digits, dots, dashes and underscores")
     }
 
     /// The partition it stands in.

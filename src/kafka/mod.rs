@@ -16,9 +16,12 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::metadata::MetadataPartition;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::record::{Partition, Topics};
 
 pub use batch::{BatchConsumer, Inlet, RawMessage};
 
@@ -240,22 +243,78 @@ pub fn explain(error: &KafkaError, reason: &str) -> String {
     if reason.is_empty() { format!("{cure} ({error})") } else { format!("{cure} ({reason})") }
 }
 
-/// Number of partitions of a topic.
+/// What becomes of a topic of a list that isn't there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Without it nothing begins.
+    Awaited,
+    /// It is left out while another one is there.
+    LeftOut,
+}
+
+/// The partitions of the topics that are read, by topic and number.
 ///
-/// Errors: what keeps the topic from being used, in words for the user; trying again may help.
-pub fn partitions<C>(consumer: &BaseConsumer<C>, topic: &str, timeout: Duration) -> Result<Vec<i32>, String>
+/// Errors: what keeps a topic from being used, in words for the user; trying again may help.
+pub fn partitions<C>(
+    consumer: &BaseConsumer<C>,
+    topics: &Topics,
+    absent: Absent,
+    timeout: Duration,
+) -> Result<Vec<Partition>, String>
+where
+    C: rdkafka::consumer::ConsumerContext,
+{
+    let mut found = Vec::new();
+    let mut missing = None;
+    for name in topics.names() {
+        match numbers(consumer, name, timeout)? {
+            Some(numbers) => found.extend(numbers.into_iter().map(|number| topics.partition(name, number))),
+            None => missing = missing.or(Some(name)),
+        }
+    }
+    if let Some(name) = missing
+        && (absent == Absent::Awaited || found.is_empty() && !topics.has_pattern())
+    {
+        return Err(format!("topic `{name}` does not exist; create it"));
+    }
+    if topics.has_pattern() {
+        found.extend(matching(consumer, topics, timeout)?);
+        found.sort_unstable();
+        found.dedup();
+    }
+    if found.is_empty() {
+        return Err(format!("no topic matches `{topics}` yet; create one"));
+    }
+    Ok(found)
+}
+
+/// Numbers of a topic's partitions; none where there is no such topic.
+fn numbers<C>(consumer: &BaseConsumer<C>, topic: &str, timeout: Duration) -> Result<Option<Vec<i32>>, String>
 where
     C: rdkafka::consumer::ConsumerContext,
 {
     let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|error| explain(&error, ""))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
     match found.map(|t| (t.error().map(RDKafkaErrorCode::from), t.partitions())) {
-        Some((None, []) | (Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
-            Err(format!("topic `{topic}` does not exist; create it"))
-        }
-        Some((None, partitions)) => Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
+        Some((None, []) | (Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => Ok(None),
+        Some((None, partitions)) => Ok(Some(partitions.iter().map(MetadataPartition::id).collect())),
         Some((Some(code), _)) => Err(format!("topic `{topic}`: {}", explain(&KafkaError::MetadataFetch(code), ""))),
     }
+}
+
+/// Partitions of the topics that a pattern matches.
+fn matching<C>(consumer: &BaseConsumer<C>, topics: &Topics, timeout: Duration) -> Result<Vec<Partition>, String>
+where
+    C: rdkafka::consumer::ConsumerContext,
+{
+    let matches = topics.matcher()?;
+    let metadata = consumer.fetch_metadata(None, timeout).map_err(|error| explain(&error, ""))?;
+    let usable = metadata.topics().iter().filter(|topic| topic.error().is_none() && matches(topic.name()));
+    let partitions = usable.flat_map(|topic| {
+        let of = |partition: &MetadataPartition| topics.partition(topic.name(), partition.id());
+        topic.partitions().iter().map(of).collect::<Vec<_>>()
+    });
+    Ok(partitions.collect())
 }
 
 /// What a consumer without an assignment has to say of its trouble. Errors arrive by polling, among lines of its log.
@@ -277,16 +336,16 @@ pub fn heard(consumer: &BaseConsumer<Context>) -> Option<String> {
 /// Errors: as [`partitions`].
 pub fn committed<C>(
     consumer: &BaseConsumer<C>,
-    topic: &str,
-    partitions: &[i32],
+    topics: &Topics,
+    partitions: &[Partition],
     timeout: Duration,
-) -> Result<Vec<(i32, Option<i64>)>, String>
+) -> Result<Vec<(Partition, Option<i64>)>, String>
 where
     C: rdkafka::consumer::ConsumerContext,
 {
     let mut asked = TopicPartitionList::new();
     for &partition in partitions {
-        asked.add_partition(topic, partition);
+        asked.add_partition(topics.name(partition.topic), partition.number);
     }
     let deadline = Instant::now() + timeout;
     // Copied out at once: a list from the client that outlives its consumer hangs the consumer's end.
@@ -300,11 +359,11 @@ where
             Err(error) => return Err(explain(&error, "")),
         }
     };
-    let offsets = found.elements_for_topic(topic).into_iter().map(|element| match element.offset() {
-        Offset::Offset(offset) => (element.partition(), Some(offset)),
-        _ => (element.partition(), None),
-    });
-    Ok(offsets.collect())
+    let offset_of = |element: &TopicPartitionListElem<'_>| match element.offset() {
+        Offset::Offset(offset) => (topics.partition(element.topic(), element.partition()), Some(offset)),
+        _ => (topics.partition(element.topic(), element.partition()), None),
+    };
+    Ok(found.elements().iter().map(offset_of).collect())
 }
 
 fn is_coordinator_moving(error: &KafkaError) -> bool {

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::bundle::Model;
+use crate::record::Partition;
 use crate::threshold::Threshold;
 
 /// A threshold for each partition that has one.
-pub type Thresholds = BTreeMap<i32, Box<dyn Threshold>>;
+pub type Thresholds = BTreeMap<Partition, Box<dyn Threshold>>;
 
 /// A model with the thresholds that wait for the lanes.
 struct Current {
@@ -56,7 +57,7 @@ impl ModelCell {
     }
 
     /// Hands over the threshold that is ready for a partition under `model`, once; none when another model is current.
-    pub fn take_threshold(&self, model: &Arc<Model>, partition: i32) -> Option<Box<dyn Threshold>> {
+    pub fn take_threshold(&self, model: &Arc<Model>, partition: Partition) -> Option<Box<dyn Threshold>> {
         let current = self.current.load();
         let current = current.as_ref().filter(|current| Arc::ptr_eq(&current.model, model))?;
         current.lock().remove(&partition)

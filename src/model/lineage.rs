@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 /// One stretch of one partition that was read for training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chunk {
-    /// Partition of the source topic.
-    pub partition: i32,
+    /// Partition, with its topic where there were several.
+    pub partition: Partition,
     /// First offset of the stretch.
     pub start: i64,
     /// One past its last offset.
@@ -27,7 +27,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// A stretch of consecutive offsets from `start` on, one a payload.
-    pub fn of_payloads<'a>(partition: i32, start: i64, payloads: impl Iterator<Item = &'a [u8]>) -> Self {
+    pub fn of_payloads<'a>(partition: Partition, start: i64, payloads: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut hash, mut n_records) = (Sha256::new(), 0);
         for payload in payloads {
             hash.update(payload);
@@ -42,8 +42,8 @@ impl Chunk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// Partition of the source topic.
-    pub partition: i32,
+    /// Partition, with its topic where there were several.
+    pub partition: Partition,
     /// First offset of the stretch.
     pub start: i64,
     /// One past its last offset.
@@ -53,7 +53,7 @@ pub struct Span {
 impl Span {
     /// The spans from the first to the last of `ids` in each partition.
     pub fn around(ids: impl Iterator<Item = RecordId>) -> Vec<Self> {
-        let mut spans: BTreeMap<i32, Self> = BTreeMap::new();
+        let mut spans: BTreeMap<Partition, Self> = BTreeMap::new();
         for RecordId { partition, offset } in ids {
             let span = spans.entry(partition).or_insert(Self { partition, start: offset, end: offset + 1 });
             (span.start, span.end) = (span.start.min(offset), span.end.max(offset + 1));
@@ -70,7 +70,8 @@ impl Span {
 /// Joins what parents have `learnt` with what this training has, less what ends before the oldest of `read` rows; spans
 /// that touch become one.
 pub fn join_spans(learnt: &[Span], new: &[Span], read: &[Span]) -> Vec<Span> {
-    let oldest = |partition| read.iter().find(|span| span.partition == partition).map_or(i64::MIN, |span| span.start);
+    let oldest =
+        |partition: Partition| read.iter().find(|span| span.partition == partition).map_or(i64::MIN, |span| span.start);
     let mut spans: Vec<Span> =
         learnt.iter().chain(new).copied().filter(|span| span.end > oldest(span.partition)).collect();
     spans.sort_unstable_by_key(|span| (span.partition, span.start));
@@ -160,12 +161,13 @@ mod tests {
     use super::*;
 
     fn span(partition: i32, start: i64, end: i64) -> Span {
-        Span { partition, start, end }
+        Span { partition: partition.into(), start, end }
     }
 
     #[test]
     fn spans_that_touch_become_one_and_old_ones_go() {
-        let ids = [(0, 7), (1, 3), (0, 5)].map(|(partition, offset)| RecordId { partition, offset });
+        let ids = [(0, 7), (1, 3), (0, 5)]
+            .map(|(partition, offset)| RecordId { partition: Partition::from(partition), offset });
         let new = Span::around(ids.into_iter());
         assert_eq!(new, [span(0, 5, 8), span(1, 3, 4)]);
         let learnt = [span(0, 0, 2), span(0, 3, 5), span(1, 0, 1)];

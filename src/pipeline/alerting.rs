@@ -12,6 +12,7 @@ use super::lane::LaneError;
 use super::live::Tuning;
 use super::publish::{Judged, Publisher};
 use crate::alert::{Alert, Event, Flagged, Limit, Seen, Summary, Tracker, Withheld};
+use crate::record::Partition;
 use crate::score::Explanation;
 use crate::sink::Receipt;
 use crate::sink::incident::IncidentRef;
@@ -30,7 +31,7 @@ struct Tracked {
 /// What a lane knows beyond the verdicts.
 pub struct Alerting {
     shared: Shared,
-    partitions: BTreeMap<i32, Tracked>,
+    partitions: BTreeMap<Partition, Tracked>,
     limit: Limit,
     tuning: Arc<Tuning>,
     /// The rebalance after which partitions that had left were forgotten.
@@ -62,7 +63,7 @@ impl Alerting {
 
     /// Takes up the settings in force and the partitions of a batch with their epochs, and forgets those that have left;
     /// once a turn, before its rows.
-    pub fn follow(&mut self, settling: &Settling, batch: impl Iterator<Item = (i32, u64)>) {
+    pub fn follow(&mut self, settling: &Settling, batch: impl Iterator<Item = (Partition, u64)>) {
         let generation = settling.generation();
         if self.generation != generation {
             self.generation = generation;
@@ -93,7 +94,7 @@ impl Alerting {
     }
 
     /// Whether an ordinary row of this partition means anything to its tracker.
-    pub fn is_active(&self, partition: i32) -> bool {
+    pub fn is_active(&self, partition: Partition) -> bool {
         self.partitions.get(&partition).is_some_and(|tracked| tracked.tracker.is_active())
     }
 
@@ -118,7 +119,7 @@ impl Alerting {
         if outcome.verdict.shifted {
             self.n_shifts += 1;
             let (partition, offset) = (judged.row.id.partition, judged.row.id.offset);
-            tracing::warn!(partition, offset, "the scores of a partition have shifted for good");
+            tracing::warn!(%partition, offset, "the scores of a partition have shifted for good");
         }
         let Some((severity, why)) = why else { return Ok(()) };
         if !self.limit.admits(judged.row.time_ms) {
@@ -127,7 +128,8 @@ impl Alerting {
         }
         let at = Severity::ALL.iter().position(|known| *known == severity);
         counts.n_anomalies[at.expect("every severity is in the list")] += 1;
-        let incident = summary.map(|summary| IncidentRef::new(&summary, &self.shared.topic, &self.shared.detector));
+        let topic = self.shared.topics.name(judged.row.id.partition.topic);
+        let incident = summary.map(|summary| IncidentRef::new(&summary, topic, &self.shared.detector));
         publisher.anomaly(judged, &why, incident.as_ref(), outcome.receipt)
     }
 

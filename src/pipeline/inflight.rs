@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::partition::{Note, Resume};
-use crate::record::NextOffset;
+use crate::record::{NextOffset, Partition};
 use crate::sink::{Receipt, Sink};
 use crate::source::{Assigned, Assignment, Position};
 
@@ -38,7 +38,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Inflight {
     entries: VecDeque<Entry>,
-    epochs: HashMap<i32, u64>,
+    epochs: HashMap<Partition, u64>,
     /// The last settled offset of each partition that has one.
     settled: Vec<Reached>,
     /// Room of entries that are gone.
@@ -47,7 +47,7 @@ pub struct Inflight {
 
 impl Inflight {
     /// The present epoch of a partition.
-    pub fn epoch(&self, partition: i32) -> u64 {
+    pub fn epoch(&self, partition: Partition) -> u64 {
         self.epochs.get(&partition).copied().unwrap_or(0)
     }
 
@@ -98,7 +98,8 @@ impl Inflight {
     /// Hands over what is settled and not yet stored, in the room that `positions` has.
     pub fn take_settled<'a>(&mut self, positions: &'a mut Vec<Position>) -> &'a [Position] {
         let n = self.settled.len();
-        let empty = || Position { next: NextOffset { partition: 0, offset: 0 }, metadata: String::new() };
+        let empty =
+            || Position { next: NextOffset { partition: Partition::default(), offset: 0 }, metadata: String::new() };
         positions.resize_with(positions.len().max(n), empty);
         for (position, reached) in positions.iter_mut().zip(self.settled.drain(..)) {
             position.next = reached.next;
@@ -108,7 +109,7 @@ impl Inflight {
     }
 
     /// Raises the epoch of partitions that leave and drops their offsets from every batch.
-    pub fn revoke(&mut self, partitions: &[i32]) {
+    pub fn revoke(&mut self, partitions: &[Partition]) {
         for &partition in partitions {
             *self.epochs.entry(partition).or_default() += 1;
         }
@@ -118,7 +119,7 @@ impl Inflight {
         }
     }
 
-    fn waits_for(&self, partitions: &[i32]) -> bool {
+    fn waits_for(&self, partitions: &[Partition]) -> bool {
         let leaving = |reached: &Reached| partitions.contains(&reached.next.partition);
         self.entries.iter().any(|entry| entry.reached.iter().any(leaving))
     }
@@ -136,7 +137,7 @@ fn advance(all: &mut Vec<Reached>, reached: Reached) {
 pub struct Settling {
     inflight: Mutex<Inflight>,
     /// Where each partition was taken up, with the epoch of its assignment.
-    resumed: Mutex<BTreeMap<i32, (u64, Resume)>>,
+    resumed: Mutex<BTreeMap<Partition, (u64, Resume)>>,
     /// Rises with every rebalance.
     generation: AtomicU64,
     /// Records that are rewound when a partition comes.
@@ -181,7 +182,7 @@ impl Settling {
     }
 
     /// The present epoch of a partition, and where it was taken up; none when it began without a committed offset.
-    pub fn assignment(&self, partition: i32) -> (u64, Option<Resume>) {
+    pub fn assignment(&self, partition: Partition) -> (u64, Option<Resume>) {
         let epoch = self.inflight().epoch(partition);
         let resumed = self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
         let resume = resumed.get(&partition).filter(|(of, _)| *of == epoch).map(|(_, resume)| *resume);
@@ -224,7 +225,7 @@ impl Assignment for Settling {
         starts
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
+    fn revoked(&self, partitions: &[Partition], lost: bool) -> Vec<Position> {
         self.n_assigned.fetch_sub(i64::try_from(partitions.len()).unwrap_or(0), Ordering::Relaxed);
         self.n_rebalances.fetch_add(1, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -254,11 +255,11 @@ mod tests {
     use crate::sink::MemorySink;
 
     fn reached(partition: i32, offset: i64, epoch: u64) -> Reached {
-        Reached { next: NextOffset { partition, offset }, note: Note::default(), epoch }
+        Reached { next: NextOffset { partition: partition.into(), offset }, note: Note::default(), epoch }
     }
 
     fn position(partition: i32, offset: i64) -> Position {
-        Position { next: NextOffset { partition, offset }, metadata: String::new() }
+        Position { next: NextOffset { partition: partition.into(), offset }, metadata: String::new() }
     }
 
     fn pending() -> Receipt {
@@ -271,7 +272,7 @@ mod tests {
     fn settle(inflight: &mut Inflight) -> Vec<(i32, i64)> {
         inflight.settle(|_| ()).expect("no failure");
         let mut room = Vec::new();
-        inflight.take_settled(&mut room).iter().map(|at| (at.next.partition, at.next.offset)).collect()
+        inflight.take_settled(&mut room).iter().map(|at| (at.next.partition.number, at.next.offset)).collect()
     }
 
     #[test]
@@ -304,7 +305,7 @@ mod tests {
         let mut inflight = Inflight::default();
         let receipt = pending();
         inflight.push([reached(0, 10, 0), reached(1, 7, 0)].into_iter(), &receipt, 0);
-        inflight.revoke(&[0]);
+        inflight.revoke(&[0.into()]);
         receipt.acknowledge();
         assert_eq!(settle(&mut inflight), [(1, 7)]);
     }
@@ -312,11 +313,11 @@ mod tests {
     #[test]
     fn records_read_before_a_revoke_are_not_settled_after_the_partition_came_back() {
         let mut inflight = Inflight::default();
-        let epoch = inflight.epoch(0);
-        inflight.revoke(&[0]);
+        let epoch = inflight.epoch(0.into());
+        inflight.revoke(&[0.into()]);
         inflight.push([reached(0, 10, epoch)].into_iter(), &Receipt::default(), 0);
         assert_eq!(settle(&mut inflight), []);
-        inflight.push([reached(0, 11, inflight.epoch(0))].into_iter(), &Receipt::default(), 0);
+        inflight.push([reached(0, 11, inflight.epoch(0.into()))].into_iter(), &Receipt::default(), 0);
         assert_eq!(settle(&mut inflight), [(0, 11)]);
     }
 
@@ -326,21 +327,21 @@ mod tests {
         let late = pending();
         settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().push([reached(0, 20, 0)].into_iter(), &late, 0);
-        assert_eq!(settling.revoked(&[0], false), [position(0, 10)]);
-        assert_eq!(settling.inflight().epoch(0), 1);
+        assert_eq!(settling.revoked(&[0.into()], false), [position(0, 10)]);
+        assert_eq!(settling.inflight().epoch(0.into()), 1);
     }
 
     #[test]
     fn a_partition_that_comes_is_rewound_until_it_leaves() {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::ZERO, 100);
-        let came = |settled| Assigned { partition: 3, settled, metadata: String::new() };
-        assert_eq!(settling.assigned(&[came(Some(500))]), [NextOffset { partition: 3, offset: 400 }]);
-        let (epoch, resume) = settling.assignment(3);
+        let came = |settled| Assigned { partition: 3.into(), settled, metadata: String::new() };
+        assert_eq!(settling.assigned(&[came(Some(500))]), [NextOffset { partition: 3.into(), offset: 400 }]);
+        let (epoch, resume) = settling.assignment(3.into());
         assert_eq!((epoch, resume.map(|resume| resume.live_from)), (0, Some(500)));
-        settling.revoked(&[3], false);
-        assert_eq!(settling.assignment(3), (1, None));
+        settling.revoked(&[3.into()], false);
+        assert_eq!(settling.assignment(3.into()), (1, None));
         assert_eq!(settling.assigned(&[came(None)]), []);
-        assert_eq!(settling.assignment(3), (1, None), "a partition without a committed offset has no past");
+        assert_eq!(settling.assignment(3.into()), (1, None), "a partition without a committed offset has no past");
         assert_eq!(settling.generation(), 3);
     }
 
@@ -365,10 +366,10 @@ mod tests {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::ZERO, 0);
         settling.inflight().push([reached(0, 10, 0), reached(1, 7, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().settle(|_| ()).expect("no failure");
-        assert_eq!(settling.revoked(&[0], false), [position(0, 10), position(1, 7)]);
+        assert_eq!(settling.revoked(&[0.into()], false), [position(0, 10), position(1, 7)]);
         settling.inflight().push([reached(0, 20, 1), reached(1, 17, 0)].into_iter(), &Receipt::default(), 0);
         settling.inflight().settle(|_| ()).expect("no failure");
-        assert_eq!(settling.revoked(&[0], true), [], "nothing is stored of a partition that is lost");
+        assert_eq!(settling.revoked(&[0.into()], true), [], "nothing is stored of a partition that is lost");
         assert_eq!(settle(&mut settling.inflight()), [(1, 17)], "and nothing is forgotten of one that is kept");
     }
 
@@ -376,6 +377,6 @@ mod tests {
     fn a_lost_partition_stores_nothing() {
         let settling = Settling::new(Arc::new(MemorySink::default()), Duration::from_secs(60), 0);
         settling.inflight().push([reached(0, 10, 0)].into_iter(), &Receipt::default(), 0);
-        assert!(settling.revoked(&[0], true).is_empty());
+        assert!(settling.revoked(&[0.into()], true).is_empty());
     }
 }

@@ -13,7 +13,7 @@ use super::publish::Publisher;
 use crate::batch::{Batch, Carried};
 use crate::decode::{self, Decoder, Reject};
 use crate::model::{Model, features};
-use crate::record::NextOffset;
+use crate::record::{NextOffset, Partition};
 use crate::sink::Receipt;
 use crate::source::Raw;
 use crate::telemetry::BatchCounts;
@@ -31,8 +31,8 @@ const TRACEPARENT_BYTES_MAX: usize = 512;
 /// A partition that the batch touches.
 #[derive(Clone, Copy, Debug)]
 pub struct Touched {
-    /// Its number.
-    pub partition: i32,
+    /// Which.
+    pub partition: Partition,
     /// Epoch of its assignment.
     pub epoch: u64,
     /// Where it was taken up, if at a committed offset.

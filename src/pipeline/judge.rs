@@ -10,6 +10,7 @@ use super::inflight::{Reached, Settling};
 use super::intake::Intake;
 use super::partition::Partition;
 use crate::model::{Model, Workspace};
+use crate::record;
 use crate::threshold;
 
 /// The model in use and what depends on it.
@@ -21,7 +22,7 @@ pub struct Judge {
     /// The batch under construction.
     pub intake: Intake,
     /// Every partition that has had a record.
-    pub partitions: BTreeMap<i32, Partition>,
+    pub partitions: BTreeMap<record::Partition, Partition>,
     /// Rows of the batch that are not scored again: room that is kept.
     pub live: Vec<usize>,
 }
@@ -72,7 +73,7 @@ impl Judge {
 }
 
 /// The threshold that is ready for a partition, or one that begins with the model's calibration.
-fn threshold_of(shared: &Shared, model: &Arc<Model>, partition: i32) -> Box<dyn threshold::Threshold> {
+fn threshold_of(shared: &Shared, model: &Arc<Model>, partition: record::Partition) -> Box<dyn threshold::Threshold> {
     let ready = shared.cell.take_threshold(model, partition);
     ready.unwrap_or_else(|| shared.threshold_of(model))
 }

@@ -27,6 +27,7 @@ use self::live::Live;
 use self::trainer::requests::Requests;
 use crate::journal::Desk;
 use crate::model::{Model, ModelCell};
+use crate::record::Topics;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 use crate::{decode, sink, threshold};
@@ -67,8 +68,8 @@ impl Default for Config {
 pub struct Shared {
     /// Name of the detector, part of every id.
     pub detector: Arc<str>,
-    /// Features topic.
-    pub topic: Arc<str>,
+    /// Features topics.
+    pub topics: Arc<Topics>,
     /// How records are decoded.
     pub decode: decode::Config,
     /// Where results go.

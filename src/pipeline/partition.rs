@@ -194,7 +194,7 @@ mod tests {
     const CARRIED: Carried = Carried { alpha: 2e-3, tokens: 3.0, shift: 0.1 };
 
     fn at(offset: i64) -> RecordId {
-        RecordId { partition: 0, offset }
+        RecordId { partition: 0.into(), offset }
     }
 
     #[test]

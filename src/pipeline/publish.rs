@@ -15,7 +15,7 @@ use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
 use crate::model::Model;
-use crate::record::{RecordId, rfc3339};
+use crate::record::{Partition, RecordId, rfc3339};
 use crate::score::Explanation;
 use crate::sink::anomaly::{
     ANOMALY_TYPE, ActiveLatents, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of,
@@ -105,8 +105,8 @@ impl Publisher {
     }
 
     /// Shows which partitions the lane has and how far it lags behind on each.
-    pub fn assignment(&mut self, n_assigned: i64, n_rebalances: u64, lags: &[(i32, i64)]) {
-        self.metrics.assignment(&self.shared.topic, n_assigned, n_rebalances, lags);
+    pub fn assignment(&mut self, n_assigned: i64, n_rebalances: u64, lags: &[(Partition, i64)]) {
+        self.metrics.assignment(&self.shared.topics, n_assigned, n_rebalances, lags);
     }
 
     /// Publishes an anomaly, with the incident that it belongs to.
@@ -121,7 +121,7 @@ impl Publisher {
     ) -> Result<(), LaneError> {
         let carried = judged.batch.carried(judged.row);
         let entity = carried.key.map(String::from_utf8_lossy);
-        let id = id_of(&self.shared.topic, judged.row.id, &self.shared.detector);
+        let id = self.id_of(judged.row.id);
         let event_time = rfc3339(judged.row.time_ms);
         let passthrough = carried.passthrough.filter(|bytes| bytes.len() <= PASSTHROUGH_BYTES_MAX);
         let passthrough = passthrough.and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -132,7 +132,7 @@ impl Publisher {
             entity: entity.as_deref(),
             event_time: &event_time,
             scored_time: judged.occasion.scored_time(),
-            source: self.source_of(judged),
+            source: self.source_of(judged.row.id),
             score: judged.score,
             features: &why.features,
             patterns: &why.patterns,
@@ -159,13 +159,13 @@ impl Publisher {
         if self.shared.output.incidents.is_none() {
             return Ok(());
         }
-        let (topic, detector) = (&*self.shared.topic, &*self.shared.detector);
-        let source = |id: RecordId| SourceRef { topic, partition: id.partition, offset: id.offset };
+        let detector = &*self.shared.detector;
+        let topic = self.shared.topics.name(event.summary.opened.partition.topic);
         let incident = IncidentRef::new(&event.summary, topic, detector);
         let id = event_id(&incident, event.sequence);
         let entity = event.key.as_deref().map(String::from_utf8_lossy);
         let [event_time, last_time, worst_time] = [event.time_ms, event.last_ms, event.worst_ms].map(rfc3339);
-        let worst_id = id_of(topic, event.worst, detector);
+        let worst_id = self.id_of(event.worst);
         let features = event.features.iter().take(self.shared.output.features_max);
         let record = IncidentEvent {
             schema_version: SCHEMA_VERSION,
@@ -179,10 +179,10 @@ impl Publisher {
             cause: event.cause,
             severity: event.severity,
             last_time: &last_time,
-            source: source(event.summary.opened),
+            source: self.source_of(event.summary.opened),
             worst: Worst {
                 id: &worst_id,
-                source: source(event.worst),
+                source: self.source_of(event.worst),
                 event_time: &worst_time,
                 p_value: event.p_value,
             },
@@ -205,8 +205,8 @@ impl Publisher {
         let carried = judged.batch.carried(judged.row);
         let entity = carried.key.map(String::from_utf8_lossy);
         let record = Scored {
-            id: &id_of(&self.shared.topic, judged.row.id, &self.shared.detector),
-            source: self.source_of(judged),
+            id: &self.id_of(judged.row.id),
+            source: self.source_of(judged.row.id),
             entity: entity.as_deref(),
             event_time: &rfc3339(judged.row.time_ms),
             score: judged.score,
@@ -244,8 +244,8 @@ impl Publisher {
         let mut said = vec![
             ("strayd.error.reason", reject.reason().to_owned()),
             ("strayd.error.message", reject.to_string()),
-            ("strayd.error.topic", self.shared.topic.to_string()),
-            ("strayd.error.partition", raw.id.partition.to_string()),
+            ("strayd.error.topic", self.shared.topics.name(raw.id.partition.topic).to_owned()),
+            ("strayd.error.partition", raw.id.partition.number.to_string()),
             ("strayd.error.offset", raw.id.offset.to_string()),
             ("strayd.error.time", rfc3339(now_ms())),
         ];
@@ -293,9 +293,13 @@ impl Publisher {
         headers
     }
 
-    fn source_of(&self, judged: &Judged<'_>) -> SourceRef<'_> {
-        let id = judged.row.id;
-        SourceRef { topic: &self.shared.topic, partition: id.partition, offset: id.offset }
+    fn id_of(&self, id: RecordId) -> String {
+        id_of(self.shared.topics.name(id.partition.topic), id, &self.shared.detector)
+    }
+
+    fn source_of(&self, id: RecordId) -> SourceRef<'_> {
+        let Partition { topic, number } = id.partition;
+        SourceRef { topic: self.shared.topics.name(topic), partition: number, offset: id.offset }
     }
 
     /// Sends `message` with `record` as its value.

@@ -47,9 +47,9 @@ pub fn judge(
     let mut i = 0;
     live.clear();
     for run in batch.rows().chunk_by(|row, next| row.id.partition == next.id.partition) {
-        let number = run[0].id.partition;
-        let partition = partitions.get_mut(&number).expect("the batch's partitions are taken up");
-        let mut is_active = alerting.is_active(number);
+        let place = run[0].id.partition;
+        let partition = partitions.get_mut(&place).expect("the batch's partitions are taken up");
+        let mut is_active = alerting.is_active(place);
         for (row, i) in run.iter().zip(i..) {
             let (raw, z) = (workspace.raw()[i], workspace.z()[i]);
             let silent = partition.is_silent(row.id);
@@ -77,7 +77,7 @@ pub fn judge(
                 } else {
                     alerting.row(publisher, &judged, outcome, counts, why)?;
                 }
-                is_active = alerting.is_active(number);
+                is_active = alerting.is_active(place);
             }
         }
         i += run.len();

@@ -272,7 +272,7 @@ mod tests {
         let (w_enc, w_dec) = (array![[4.0, 1.0], [0.0, 0.0]], array![[2.0, 0.0], [0.0, -1.0]]);
         let (x, recons) = (array![[4.0, 1.0], [0.0, 9.0]], array![[3.5, 2.0], [-0.25, 0.0]]);
         let mask = array![[1.0, 1.0], [1.0, 0.0]];
-        let place = |offset| RecordId { partition: 1, offset };
+        let place = |offset| RecordId { partition: 1.into(), offset };
         Cards::new(&HeldOut {
             names: &["a", "b"],
             w_enc: Some(w_enc.view()),
@@ -304,7 +304,7 @@ mod tests {
             purity: 1.0,
             importance: 0.625,
             encoder_cosine: Some(1.0),
-            top: [9, 7].map(|offset| RecordId { partition: 1, offset }).to_vec(),
+            top: [9, 7].map(|offset| RecordId { partition: 1.into(), offset }).to_vec(),
         };
         assert_eq!(cards.latents[0], wanted);
         let other = &cards.latents[1];
@@ -324,7 +324,7 @@ mod tests {
             weights: &[1.0],
             recons: x.view(),
             latents: x.view(),
-            ids: &[0, 1, 2].map(|offset| RecordId { partition: 0, offset }),
+            ids: &[0, 1, 2].map(|offset| RecordId { partition: 0.into(), offset }),
         });
         let card = &cards.latents[0];
         assert_eq!((card.frequency, card.usual, card.p99, card.encoder_cosine), (2.0 / 3.0, -0.5, 0.5, None));

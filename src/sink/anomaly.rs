@@ -147,7 +147,7 @@ pub fn id_of(topic: &str, record: RecordId, detector: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(topic.as_bytes());
     hash.update([0]);
-    hash.update(record.partition.to_be_bytes());
+    hash.update(record.partition.number.to_be_bytes());
     hash.update(record.offset.to_be_bytes());
     hash.update(detector.as_bytes());
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_id_depends_on_the_record_and_the_detector_only() {
-        let at = |partition, offset| RecordId { partition, offset };
+        let at = |partition: i32, offset| RecordId { partition: partition.into(), offset };
         let id = id_of("features", at(3, 918_273), "pumps");
         assert_eq!(id, id_of("features", at(3, 918_273), "pumps"));
         assert_eq!(id.len(), 32);

@@ -107,7 +107,7 @@ pub fn incident_id(topic: &str, opened: RecordId, detector: &str) -> String {
     hash.update(b"incident\0");
     hash.update(topic.as_bytes());
     hash.update([0]);
-    hash.update(opened.partition.to_be_bytes());
+    hash.update(opened.partition.number.to_be_bytes());
     hash.update(opened.offset.to_be_bytes());
     hash.update(detector.as_bytes());
     digits(hash)
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn ids_tell_incidents_states_and_places_apart() {
-        let at = RecordId { partition: 3, offset: 918_273 };
+        let at = RecordId { partition: 3.into(), offset: 918_273 };
         let summary = Summary { opened: at, state: State::Open, start_ms: 0, n_records: 1, peak_ratio: 1.5 };
         let open = IncidentRef::new(&summary, "features", "pumps");
         assert_eq!(open.id, incident_id("features", at, "pumps"));

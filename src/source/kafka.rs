@@ -1,8 +1,10 @@
-//! The features topic, read as a member of the consumer group.
+//! The features topics, read as a member of the consumer group.
 //!
 //! One consumer a lane, polled by the lane's own thread; rebalances run inside that poll, before a batch is taken. Offsets are stored as lists
 //! (the single-offset call adds one by itself) and committed by librdkafka every `commit_interval`. A rebalance tells
 //! the lane through [`Assignment`], which says what of the leaving partitions may still be stored.
+
+mod pin;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,34 +16,38 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::{Broker, Statistics};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError, Start};
+use super::{Assigned, Assignment, Config, Headers, Polled, Position, Raw, Source, SourceError};
 use crate::kafka::{self, BatchConsumer, Inlet, RawMessage, Trouble};
-use crate::record::{NextOffset, RecordId};
+use crate::record::{Partition, RecordId, Topic, Topics};
+
+pub use pin::{Pinned, pin_start};
 
 /// How long a call to the broker may take before it counts as failed and is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The features topic, read as a member of the consumer group.
+/// The features topics, read as a member of the consumer group.
 pub struct KafkaSource {
     batches: BatchConsumer<Callbacks>,
-    topic: Arc<str>,
+    topics: Arc<Topics>,
+    /// Topics of the messages at hand, by handle; none lives longer than the call that hands its messages over.
+    known: Vec<(usize, Topic)>,
 }
 
 /// What librdkafka calls back, on the thread that polls.
 struct Callbacks {
-    topic: Arc<str>,
+    topics: Arc<Topics>,
     inlet: Inlet,
     listener: Arc<dyn Assignment>,
-    lags: Mutex<BTreeMap<i32, i64>>,
+    lags: Mutex<BTreeMap<Partition, i64>>,
     trouble: Trouble,
     connected: AtomicBool,
 }
 
 impl KafkaSource {
-    /// Subscribes lane `lane` to the features topic.
+    /// Subscribes lane `lane` to the features topics.
     ///
     /// Errors: the settings are refused, or a secret can't be read.
     pub fn subscribe(
@@ -51,10 +57,10 @@ impl KafkaSource {
         listener: Arc<dyn Assignment>,
     ) -> Result<Self, SourceError> {
         let fatal = |error: &dyn std::fmt::Display| SourceError::Fatal(error.to_string());
-        let topic: Arc<str> = config.topic.as_str().into();
+        let topics = Arc::new(config.topic.clone());
         let inlet = Inlet::default();
         let callbacks = Callbacks {
-            topic: Arc::clone(&topic),
+            topics: Arc::clone(&topics),
             inlet: inlet.clone(),
             listener,
             lags: Mutex::default(),
@@ -63,8 +69,8 @@ impl KafkaSource {
         };
         let settings = lane_settings(client, lane).map_err(|error| fatal(&error))?;
         let batches = BatchConsumer::new(&settings, callbacks, &inlet).map_err(|error| fatal(&error))?;
-        batches.consumer().subscribe(&[&topic]).map_err(|error| fatal(&error))?;
-        Ok(Self { batches, topic })
+        batches.consumer().subscribe(&topics.subscription()).map_err(|error| fatal(&error))?;
+        Ok(Self { batches, topics, known: Vec::new() })
     }
 
     fn consumer(&self) -> &BaseConsumer<Callbacks> {
@@ -108,15 +114,20 @@ pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
 
 impl Source for KafkaSource {
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
-        let taken = self.batches.take(max, timeout, |message| hand_over(message, take));
+        let Self { batches, topics, known } = self;
+        known.clear();
+        let taken = batches.take(max, timeout, |message| {
+            let topic = if topics.only().is_some() { Topic::default() } else { topic_of(message, topics, known) };
+            hand_over(message, topic, take);
+        });
         taken.map(Polled::Records).map_err(|error| self.failed(&error))
     }
 
     fn store(&mut self, positions: &[Position]) -> usize {
-        store(self.consumer(), &self.topic, positions)
+        store(self.consumer(), &self.topics, positions)
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         let lags = self.consumer().context().lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.iter().map(|(&partition, &lag)| (partition, lag)).collect()
     }
@@ -149,9 +160,21 @@ impl KafkaSource {
     }
 }
 
-fn hand_over(message: &RawMessage<'_>, take: &mut dyn FnMut(Raw<'_>)) {
+/// The topic of a message, one of several: its name is looked at once for each topic of a batch.
+fn topic_of(message: &RawMessage<'_>, topics: &Topics, known: &mut Vec<(usize, Topic)>) -> Topic {
+    let handle = message.topic_handle();
+    // Records of a topic come in runs, so the last one is looked at first.
+    if let Some(&(_, topic)) = known.iter().rfind(|(of, _)| *of == handle) {
+        return topic;
+    }
+    let topic = topics.topic(message.topic());
+    known.push((handle, topic));
+    topic
+}
+
+fn hand_over(message: &RawMessage<'_>, topic: Topic, take: &mut dyn FnMut(Raw<'_>)) {
     take(Raw {
-        id: RecordId { partition: message.partition(), offset: message.offset() },
+        id: RecordId { partition: Partition { topic, number: message.partition() }, offset: message.offset() },
         time_ms: message.time_ms().unwrap_or(0),
         key: message.key(),
         payload: message.payload(),
@@ -166,11 +189,11 @@ impl Headers for RawMessage<'_> {
 }
 
 /// Stores `positions` and returns how many of them are for partitions that are not ours any more.
-fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, positions: &[Position]) -> usize {
+fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topics: &Topics, positions: &[Position]) -> usize {
     if positions.is_empty() {
         return 0;
     }
-    let refused = |positions: &[Position]| consumer.store_offsets(&list_of(topic, positions)).is_err();
+    let refused = |positions: &[Position]| consumer.store_offsets(&list_of(topics, positions)).is_err();
     if !refused(positions) {
         return 0;
     }
@@ -178,10 +201,11 @@ fn store<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, positions:
     positions.iter().filter(|&position| refused(std::slice::from_ref(position))).count()
 }
 
-fn list_of(topic: &str, positions: &[Position]) -> TopicPartitionList {
+fn list_of(topics: &Topics, positions: &[Position]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for position in positions {
-        let mut element = list.add_partition(topic, position.next.partition);
+        let Partition { topic, number } = position.next.partition;
+        let mut element = list.add_partition(topics.name(topic), number);
         element.set_offset(Offset::Offset(position.next.offset)).expect("an offset of a record is a valid offset");
         element.set_metadata(&position.metadata);
     }
@@ -200,14 +224,12 @@ impl ClientContext for Callbacks {
     fn stats(&self, statistics: Statistics) {
         let answers = |broker: &Broker| broker.nodeid >= 0 && broker.state == "UP";
         self.connected.store(statistics.brokers.values().any(answers), Ordering::Relaxed);
-        let Some(topic) = statistics.topics.get(&*self.topic) else { return };
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in topic.partitions.values() {
-            let lag =
-                if partition.consumer_lag_stored >= 0 { partition.consumer_lag_stored } else { partition.consumer_lag };
-            if let Some(known) = lags.get_mut(&partition.partition)
-                && lag >= 0
-            {
+        for (partition, known) in lags.iter_mut() {
+            let topic = statistics.topics.get(self.topics.name(partition.topic));
+            let Some(shown) = topic.and_then(|topic| topic.partitions.get(&partition.number)) else { continue };
+            let lag = if shown.consumer_lag_stored >= 0 { shown.consumer_lag_stored } else { shown.consumer_lag };
+            if lag >= 0 {
                 *known = lag;
             }
         }
@@ -215,15 +237,20 @@ impl ClientContext for Callbacks {
 }
 
 impl Callbacks {
+    fn partitions_of(&self, list: &TopicPartitionList) -> Vec<Partition> {
+        let of = |element: &TopicPartitionListElem<'_>| self.topics.partition(element.topic(), element.partition());
+        list.elements().iter().map(of).collect()
+    }
+
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        let partitions = partitions_of(list);
+        let partitions = self.partitions_of(list);
         let settled = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT).unwrap_or_else(|error| {
             tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
             TopicPartitionList::new()
         });
-        let of = |partition| {
-            let element = settled.find_partition(&self.topic, partition);
+        let of = |partition: Partition| {
+            let element = settled.find_partition(self.topics.name(partition.topic), partition.number);
             let offset = element.as_ref().and_then(|element| match element.offset() {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
@@ -234,23 +261,24 @@ impl Callbacks {
         let starts = self.listener.assigned(&partitions.iter().map(|&partition| of(partition)).collect::<Vec<_>>());
         for start in &starts {
             // Where the offset has left the topic, reading starts with the oldest record there is.
-            list.set_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))
+            let Partition { topic, number } = start.partition;
+            list.set_partition_offset(self.topics.name(topic), number, Offset::Offset(start.offset))
                 .expect("the partition is in the list, and the offset is that of a record");
         }
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.extend(partitions.iter().map(|&partition| (partition, 0)));
-        tracing::info!(?partitions, n_rewound = starts.len(), "partitions assigned");
+        tracing::info!(partitions = words(&partitions), n_rewound = starts.len(), "partitions assigned");
     }
 
     /// Stores what is settled of partitions that leave.
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let partitions = partitions_of(list);
+        let partitions = self.partitions_of(list);
         let lost = consumer.assignment_lost();
         let settled = self.listener.revoked(&partitions, lost);
-        store(consumer, &self.topic, &settled);
+        store(consumer, &self.topics, &settled);
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.retain(|partition, _| !partitions.contains(partition));
-        tracing::info!(?partitions, lost, "partitions revoked");
+        tracing::info!(partitions = words(&partitions), lost, "partitions revoked");
     }
 }
 
@@ -290,69 +318,7 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-fn partitions_of(list: &TopicPartitionList) -> Vec<i32> {
-    list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
-}
-
-/// Where a partition without a committed offset was told to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pinned {
-    /// The committed offset.
-    pub next: NextOffset,
-    /// Oldest retained offset.
-    pub low: i64,
-    /// Offset that the next record will get.
-    pub high: i64,
-}
-
-/// Commits the start of every partition that has no committed offset, so that no crash can skip a record later on.
-///
-/// Errors: what is wrong, in words for the user; trying again may help.
-pub fn pin_start(client: &kafka::Config, config: &Config) -> Result<Vec<Pinned>, String> {
-    let mut settings = client.client("strayd-start").map_err(|error| error.to_string())?;
-    settings.set("group.id", &client.group).set("enable.auto.commit", "false");
-    client.pass_through(&mut settings);
-    let consumer: BaseConsumer<kafka::Context> =
-        settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())?;
-    pin(&consumer, config).map_err(|error| kafka::heard(&consumer).unwrap_or(error))
-}
-
-fn pin(consumer: &BaseConsumer<kafka::Context>, config: &Config) -> Result<Vec<Pinned>, String> {
-    let topic = &config.topic;
-    let partitions = kafka::partitions(consumer, topic, REQUEST_TIMEOUT)?;
-    let committed = kafka::committed(consumer, topic, &partitions, REQUEST_TIMEOUT)?;
-    let mut pinned = Vec::new();
-    for (partition, _) in committed.into_iter().filter(|(_, offset)| offset.is_none()) {
-        let explain = |error| kafka::explain(&error, "");
-        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(explain)?;
-        let offset = match config.start {
-            Start::Earliest => low,
-            Start::Latest => high,
-            Start::Time(time_ms) => offset_at(consumer, topic, partition, time_ms)?.unwrap_or(high),
-        };
-        pinned.push(Pinned { next: NextOffset { partition, offset }, low, high });
-    }
-    if !pinned.is_empty() {
-        let position = |pin: &Pinned| Position { next: pin.next, metadata: String::new() };
-        let next: Vec<Position> = pinned.iter().map(position).collect();
-        consumer
-            .commit(&list_of(topic, &next), CommitMode::Sync)
-            .map_err(|error| format!("the start can't be committed: {}", kafka::explain(&error, "")))?;
-    }
-    Ok(pinned)
-}
-
-fn offset_at(
-    consumer: &BaseConsumer<kafka::Context>,
-    topic: &str,
-    partition: i32,
-    time_ms: i64,
-) -> Result<Option<i64>, String> {
-    let mut asked = TopicPartitionList::new();
-    asked.add_partition_offset(topic, partition, Offset::Offset(time_ms)).map_err(|error| error.to_string())?;
-    let found = consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(|error| kafka::explain(&error, ""))?;
-    Ok(found.elements().first().and_then(|element| match element.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    }))
+/// Partitions as a line of the log shows them.
+fn words(partitions: &[Partition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Headers, Polled, Position, Raw, Source, SourceError};
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 /// One record in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// Partition it stands in; its offset is its place among the records of that partition.
-    pub partition: i32,
+    pub partition: Partition,
     /// Timestamp, milliseconds since the epoch.
     pub time_ms: i64,
     /// Key.
@@ -40,7 +40,7 @@ pub struct MemorySource {
 impl MemorySource {
     /// Makes a source of `records`.
     pub fn new(records: Vec<Stored>) -> Self {
-        let mut next = std::collections::HashMap::<i32, i64>::new();
+        let mut next = std::collections::HashMap::<Partition, i64>::new();
         let numbered: Vec<_> = records
             .into_iter()
             .map(|record| {
@@ -85,7 +85,7 @@ impl Source for MemorySource {
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 
@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn offsets_count_up_in_each_partition() {
-        let record = |partition| Stored { partition, ..Stored::default() };
+        let record = |partition: i32| Stored { partition: partition.into(), ..Stored::default() };
         let mut source = MemorySource::new(vec![record(0), record(1), record(0)]);
         let mut seen = Vec::new();
-        let polled = source.poll(10, Duration::ZERO, &mut |raw| seen.push((raw.id.partition, raw.id.offset)));
+        let polled = source.poll(10, Duration::ZERO, &mut |raw| seen.push((raw.id.partition.number, raw.id.offset)));
         assert_eq!(polled, Ok(Polled::Records(3)));
         assert_eq!(seen, [(0, 0), (1, 0), (0, 1)]);
         assert_eq!(source.poll(10, Duration::ZERO, &mut |_| ()), Ok(Polled::End));

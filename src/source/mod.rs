@@ -14,21 +14,22 @@ use thiserror::Error;
 pub use kafka::{KafkaSource, Pinned, lane_settings, pin_start};
 pub use memory::{MemorySource, Stored};
 
-use crate::record::{NextOffset, RecordId};
+use crate::record::{NextOffset, Partition, RecordId, Topics};
 
 /// What is read, and from where on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The features topic. No default: it must be set.
-    pub topic: String,
+    /// The features topic, a list of topics, or a pattern that begins with `^`: all with records of one schema. No default:
+    /// it must be set.
+    pub topic: Topics,
     /// Where a group without committed offsets starts: `latest`, `earliest` or an RFC 3339 time. Default `latest`.
     pub start: Start,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { topic: String::new(), start: Start::Latest }
+        Self { topic: Topics::default(), start: Start::Latest }
     }
 }
 
@@ -113,8 +114,8 @@ pub enum SourceError {
 /// A partition that has come to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
-    /// Its number.
-    pub partition: i32,
+    /// Which.
+    pub partition: Partition,
     /// The group's committed offset; none when it has none, or when it can't be asked for.
     pub settled: Option<i64>,
     /// What was committed with it.
@@ -138,7 +139,7 @@ pub trait Assignment: Send + Sync {
 
     /// `partitions` are about to leave. Returns what may still be stored for them; nothing when they are already
     /// `lost` to another member.
-    fn revoked(&self, partitions: &[i32], lost: bool) -> Vec<Position>;
+    fn revoked(&self, partitions: &[Partition], lost: bool) -> Vec<Position>;
 }
 
 /// A stream of records with positions that can be settled.
@@ -152,7 +153,7 @@ pub trait Source: Send {
     fn store(&mut self, positions: &[Position]) -> usize;
 
     /// Records between the settled offset and the head, by partition, as last reported.
-    fn lags(&self) -> Vec<(i32, i64)>;
+    fn lags(&self) -> Vec<(Partition, i64)>;
 
     /// Whether the group has been joined, be it with an empty assignment.
     fn has_joined(&self) -> bool;

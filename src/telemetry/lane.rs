@@ -9,6 +9,7 @@ use super::tally::Counted;
 use super::{Metrics, P_VALUES, RATIO};
 use crate::alert::Withheld;
 use crate::decode::Reject;
+use crate::record::{Partition, Topics};
 use crate::sink::{self, Channel};
 use crate::threshold::Severity;
 
@@ -60,7 +61,7 @@ pub struct LaneMetrics {
     produced: [Option<IntCounter>; Channel::ALL.len()],
     n_produced: [Cell<u64>; Channel::ALL.len()],
     n_assigned: i64,
-    lagging: Vec<i32>,
+    lagging: Vec<Partition>,
 }
 
 impl LaneMetrics {
@@ -115,18 +116,18 @@ impl LaneMetrics {
     }
 
     /// Shows which partitions the lane has now, and how far it lags behind on each.
-    pub fn assignment(&mut self, topic: &str, n_assigned: i64, n_rebalances: u64, lags: &[(i32, i64)]) {
+    pub fn assignment(&mut self, topics: &Topics, n_assigned: i64, n_rebalances: u64, lags: &[(Partition, i64)]) {
         self.all.partitions_assigned.add(n_assigned - self.n_assigned);
         self.n_assigned = n_assigned;
         self.all.rebalances_total.inc_by(n_rebalances);
         let gauge = &self.all.consumer_lag_records;
         for gone in self.lagging.iter().filter(|&&partition| lags.iter().all(|(of, _)| *of != partition)) {
             // Another lane of this process may have taken it over and shown it already: then there is nothing to do.
-            let _ = gauge.remove_label_values(&[topic, &gone.to_string()]);
+            let _ = gauge.remove_label_values(&[topics.name(gone.topic), &gone.number.to_string()]);
         }
         self.lagging.clear();
         for &(partition, lag) in lags {
-            gauge.with_label_values(&[topic, &partition.to_string()]).set(lag);
+            gauge.with_label_values(&[topics.name(partition.topic), &partition.number.to_string()]).set(lag);
             self.lagging.push(partition);
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Rows;
 use super::config::Config;
 use crate::model::{AdmissionScale, Model, Workspace};
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 /// Rows after which the threshold moves.
 const BLOCK: u32 = 64;
@@ -33,7 +33,7 @@ pub struct Admission {
     /// Rejected rows of the running block.
     n_rejected: u32,
     /// First offset of each partition that has not been decided on.
-    next: BTreeMap<i32, i64>,
+    next: BTreeMap<Partition, i64>,
     /// Rows that were rejected when they came; a decision is never taken back.
     #[serde(with = "spans")]
     rejected: BTreeSet<RecordId>,
@@ -47,10 +47,10 @@ mod spans {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::record::RecordId;
+    use crate::record::{Partition, RecordId};
 
     pub(super) fn serialize<S: Serializer>(ids: &BTreeSet<RecordId>, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut spans: BTreeMap<i32, Vec<(i64, i64)>> = BTreeMap::new();
+        let mut spans: BTreeMap<Partition, Vec<(i64, i64)>> = BTreeMap::new();
         for id in ids {
             let of_partition = spans.entry(id.partition).or_default();
             match of_partition.last_mut() {
@@ -67,13 +67,13 @@ mod spans {
             }
             text
         };
-        let texts: BTreeMap<i32, String> =
+        let texts: BTreeMap<Partition, String> =
             spans.into_iter().map(|(partition, spans)| (partition, text(spans))).collect();
         texts.serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<RecordId>, D::Error> {
-        let texts = BTreeMap::<i32, String>::deserialize(deserializer)?;
+        let texts = BTreeMap::<Partition, String>::deserialize(deserializer)?;
         let mut ids = BTreeSet::new();
         for (partition, text) in texts {
             for span in text.split_whitespace() {
@@ -226,12 +226,12 @@ mod tests {
 
     #[test]
     fn the_state_is_written_compactly_and_read_back() {
-        let id = |(partition, offset)| RecordId { partition, offset };
+        let id = |(partition, offset)| RecordId { partition: Partition::from(partition), offset };
         let admission = Admission {
             threshold: Some(1.0 / 3.0),
             n_rows: 5,
             n_rejected: 2,
-            next: BTreeMap::from([(0, 21), (3, 8)]),
+            next: BTreeMap::from([(0.into(), 21), (3.into(), 8)]),
             rejected: [(0, 5), (0, 6), (0, 7), (0, 13), (3, 0)].map(id).into(),
         };
         let written = serde_json::to_value(&admission).expect("plain values");

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Model, Workspace};
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 
 use super::Rows;
 
@@ -51,7 +51,7 @@ fn keep_openers(ids: &[RecordId], p_values: &[f64]) -> Vec<bool> {
     let share = n_remarkable as f64 / ids.len().max(1) as f64;
     let belief = (BELIEVED / share.max(f64::MIN_POSITIVE)).min(1.0);
     let mut tokens = belief;
-    let mut last_remarkable: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut last_remarkable: BTreeMap<Partition, i64> = BTreeMap::new();
     let keep = |(id, &p): (&RecordId, &f64)| {
         tokens = f64::min(tokens + belief * REFILL, TOKENS_MAX);
         if p > REMARKABLE {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn id(offset: i64) -> RecordId {
-        RecordId { partition: 0, offset }
+        RecordId { partition: 0.into(), offset }
     }
 
     fn kept(p_values: &[f64]) -> Vec<bool> {

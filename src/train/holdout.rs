@@ -13,7 +13,7 @@ const ONE_IN: u64 = 5;
 
 /// Whether the record is held out from training.
 pub fn is_holdout(id: RecordId) -> bool {
-    let place = (u64::from(id.partition.cast_unsigned()) << 44) ^ id.offset.div_euclid(BLOCK).cast_unsigned();
+    let place = (u64::from(id.partition.number.cast_unsigned()) << 44) ^ id.offset.div_euclid(BLOCK).cast_unsigned();
     mix(place).is_multiple_of(ONE_IN)
 }
 
@@ -37,7 +37,8 @@ mod tests {
     #[test]
     fn a_fifth_is_held_out_in_blocks_on_every_partition() {
         for partition in 0..4 {
-            let held: Vec<bool> = (0..8000).map(|offset| is_holdout(RecordId { partition, offset })).collect();
+            let held: Vec<bool> =
+                (0..8000).map(|offset| is_holdout(RecordId { partition: partition.into(), offset })).collect();
             let share = held.iter().filter(|held| **held).count() as f64 / 8000.0;
             assert!((0.16..0.24).contains(&share), "partition {partition}: {share}");
             assert!(held.chunks(8).all(|block| block.iter().all(|held| *held == block[0])));
@@ -46,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_first_256_rows_have_a_holdout() {
-        let n = (0..256).filter(|offset| is_holdout(RecordId { partition: 0, offset: *offset })).count();
+        let n = (0..256).filter(|offset| is_holdout(RecordId { partition: 0.into(), offset: *offset })).count();
         assert!((24..=88).contains(&n), "{n}");
     }
 }

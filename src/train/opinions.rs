@@ -63,7 +63,7 @@ mod tests {
 
     fn rows(offsets: &[i64]) -> Rows {
         let values = Array2::from_shape_fn((offsets.len(), 1), |(i, _)| offsets[i] as f32);
-        Rows::new(values, offsets.iter().map(|&offset| RecordId { partition: 0, offset }).collect())
+        Rows::new(values, offsets.iter().map(|&offset| RecordId { partition: 0.into(), offset }).collect())
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: Box<usize>) {
         if let Ok(message) = result {
-            let id = RecordId { partition: message.partition(), offset: message.offset() };
+            let id = RecordId { partition: message.partition().into(), offset: message.offset() };
             self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push((id, *index));
         }
     }
@@ -141,7 +141,7 @@ impl Subscriber {
         let Some(Ok(message)) = self.consumer.poll(timeout) else { return Ok(None) };
         let record: Value = serde_json::from_slice(message.payload().unwrap_or_default())?;
         let source = |key: &str| record["source"][key].as_i64().ok_or_else(|| anyhow!("source.{key} is not there"));
-        let id = RecordId { partition: source("partition")? as i32, offset: source("offset")? };
+        let id = RecordId { partition: (source("partition")? as i32).into(), offset: source("offset")? };
         Ok(Some((id, record)))
     }
 }

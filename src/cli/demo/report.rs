@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn at(index: usize) -> RecordId {
-        RecordId { partition: 0, offset: index as i64 }
+        RecordId { partition: 0.into(), offset: index as i64 }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::pipeline::Shared;
 use crate::pipeline::hindsight::{Hindsight, Outcome, look_back};
 use crate::pipeline::lane;
 use crate::pipeline::publish::Publisher;
-use crate::record::RecordId;
+use crate::record::{RecordId, Topics};
 use crate::registry::{Directory, Registry, load_labelled};
 use crate::sink::anomaly::{Score, id_of};
 use crate::sink::{Channel, MemorySink, Sink};
@@ -29,12 +29,11 @@ const OUTPUTS_MAX: usize = 10_000;
 
 /// A record's anomaly record, where it can be scored, and what is to be said of it.
 pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
-    let (topic, id) = place(record)?;
-    let mut overridden = options.config.clone();
-    overridden.overrides.push(("input.topic".into(), topic.into()));
-    let config = overridden.load()?;
-    let open = |topic: &str| TopicHistory::new(&config.kafka, topic, config.history.read_timeout);
-    let mut history = open(topic).map_err(|reason| anyhow!("{record}: {reason}"))?;
+    let (topic, number, offset) = place(record)?;
+    let config = config_for(options, topic)?;
+    let id = RecordId { partition: config.input.topic.partition(topic, number), offset };
+    let open = |topics: &Topics| TopicHistory::new(&config.kafka, topics, config.history.read_timeout);
+    let mut history = open(&config.input.topic).map_err(|reason| anyhow!("{record}: {reason}"))?;
     let shared = app::shared(&config, Arc::new(Metrics::new()), Health::new(1));
     let registry = Directory::new(&config.registry);
     let chosen = chosen(options, &registry)?;
@@ -44,7 +43,7 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
         seen.with_context(|| format!("{record}: there is no such record; retention may have removed it"))
     };
     let time_ms = look(&chosen, 0)?.time_ms;
-    let outputs = |topic: &str| output_of(open(topic)?, (&config.input.topic, id), time_ms);
+    let outputs = |output: &str| output_of(open(&Topics::one(output))?, (topic, id), time_ms);
     let outputs = |topic: &String| outputs(topic).map_err(|reason| anyhow!("topic `{topic}`: {reason}"));
     let scored = config.output.scores.as_ref().map(outputs).transpose()?.flatten();
     let anomaly = outputs(&config.output.anomalies)?;
@@ -58,9 +57,9 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
     let rewind = usize::try_from(config.threshold.rewind()).unwrap_or(usize::MAX);
     let seen = look(&model, rewind)?;
     let published = anomaly.as_ref().map(|anomaly| anomaly["id"].clone());
-    let says = Says { config: &config, id, seen: &seen, told, scored: scored.is_some(), published };
+    let says = Says { config: &config, topic, id, seen: &seen, told, scored: scored.is_some(), published };
     let mut document = record_of(&shared, &model, &seen)?.unwrap_or_else(
-        || json!({ "source": { "topic": config.input.topic, "partition": id.partition, "offset": id.offset } }),
+        || json!({ "source": { "topic": topic, "partition": id.partition.number, "offset": id.offset } }),
     );
     let (outcome, text) = says.outcome();
     document["outcome"] = json!({
@@ -74,14 +73,27 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
     Ok(document)
 }
 
-fn place(record: &str) -> anyhow::Result<(&str, RecordId)> {
+/// The configuration, which need not watch the record's topic.
+fn config_for(options: &Options, topic: &str) -> anyhow::Result<Config> {
+    if let Ok(config) = options.config.load()
+        && config.input.topic.matcher().is_ok_and(|is_read| is_read(topic))
+    {
+        return Ok(config);
+    }
+    let mut overridden = options.config.clone();
+    overridden.overrides.push(("input.topic".into(), topic.into()));
+    Ok(overridden.load()?)
+}
+
+/// Topic, partition and offset.
+fn place(record: &str) -> anyhow::Result<(&str, i32, i64)> {
     let parts: Vec<&str> = record.rsplitn(3, '/').collect();
     let [offset, partition, topic] = parts[..] else {
         bail!("--record {record}: expected TOPIC/PARTITION/OFFSET");
     };
     let partition = partition.parse().with_context(|| format!("--record {record}: partition `{partition}`"))?;
     let offset = offset.parse().with_context(|| format!("--record {record}: offset `{offset}`"))?;
-    Ok((topic, RecordId { partition, offset }))
+    Ok((topic, partition, offset))
 }
 
 /// The model that was asked for, else the one that scores now.
@@ -107,7 +119,7 @@ fn output_of(mut outputs: TopicHistory, (topic, id): (&str, RecordId), time_ms: 
             return;
         };
         let source = &value["source"];
-        if source["topic"] == topic && source["partition"] == id.partition && source["offset"] == id.offset {
+        if source["topic"] == topic && source["partition"] == id.partition.number && source["offset"] == id.offset {
             found = Some(value);
         }
     })?;
@@ -127,6 +139,7 @@ fn record_of(shared: &Shared, model: &Model, seen: &Hindsight) -> anyhow::Result
 /// What is known of a record.
 struct Says<'a> {
     config: &'a Config,
+    topic: &'a str,
     id: RecordId,
     seen: &'a Hindsight,
     /// What an output topic holds of it.
@@ -179,7 +192,7 @@ impl Says<'_> {
                 ),
             );
         }
-        let id = id_of(&self.config.input.topic, self.id, &self.config.detector.name);
+        let id = id_of(self.topic, self.id, &self.config.detector.name);
         ("anomalous", format!("this model finds it anomalous, as {id}; `{topic}` does not hold it ({numbers})"))
     }
 

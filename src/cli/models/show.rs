@@ -77,7 +77,10 @@ fn latents(model: &Model) -> Value {
 
 /// TOPIC/PARTITION/OFFSET, as `strayd explain --record` takes it; FILE/PARTITION/ROW for a model of a file.
 fn place(lineage: &Lineage, id: RecordId) -> String {
-    format!("{}/{}/{}", lineage.source, id.partition, id.offset)
+    match id.partition.topic.name() {
+        None => format!("{}/{}/{}", lineage.source, id.partition, id.offset),
+        Some(_) => format!("{}/{}", id.partition, id.offset),
+    }
 }
 
 fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {

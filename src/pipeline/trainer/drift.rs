@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::Trainer;
 use crate::history::{Bound, Range, plan};
 use crate::model::Model;
+use crate::record::Partition;
 use crate::train::drift::{Class, Drift};
 use crate::train::{Limits, Reason, Signs, Trigger};
 
@@ -23,7 +24,7 @@ pub(super) struct Outlook {
     /// The monitor of this version's stream.
     monitor: Option<(u64, Drift)>,
     /// First offset of each partition that was not looked at.
-    next: BTreeMap<i32, i64>,
+    next: BTreeMap<Partition, i64>,
     looked: Option<Instant>,
     /// Records scored before the last look.
     n_scored: u64,

@@ -156,17 +156,21 @@ impl Trainer {
     /// Reads the record of an opinion back from the log.
     fn read_back(&mut self, heard: &mut Heard, entry: &Entry, model: &Model) -> Result<(), Unusable> {
         let Some(feedback) = Feedback::parse(entry).map_err(Unusable::Malformed)? else {
-            heard.opinions.retain(|id, _| format!("{}/{}/{}", self.shared.topic, id.partition, id.offset) != entry.key);
+            let topics = &self.shared.topics;
+            let key =
+                |id: &RecordId| format!("{}/{}/{}", topics.name(id.partition.topic), id.partition.number, id.offset);
+            heard.opinions.retain(|id, _| key(id) != entry.key);
             return Ok(());
         };
         let place = match (&feedback.source, &feedback.id) {
             (Some(place), _) => place.clone(),
             (None, id) => heard.find(id.as_deref().unwrap_or_default())?,
         };
-        if place.topic != *self.shared.topic {
-            return Err(Unusable::OtherTopic(place, self.shared.topic.to_string()));
+        let topics = &self.shared.topics;
+        if !topics.matcher().is_ok_and(|is_read| is_read(&place.topic)) {
+            return Err(Unusable::OtherTopic(place, topics.to_string()));
         }
-        let id = place.record();
+        let id = place.record(topics);
         let mut decoder = decode::build(&self.shared.decode, &features::fields(&model.schema));
         let mut row = vec![f32::NAN; model.n_features()];
         let mut decoded = None;

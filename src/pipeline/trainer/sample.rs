@@ -14,7 +14,7 @@ use crate::history::{Bound, History, Range, plan};
 use crate::model::features::{self, ResolveError};
 use crate::model::{Chunk, Model};
 use crate::preprocess::Schema;
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 use crate::train::Rows;
 
 /// Payload bytes from which a schema is learnt at most: enough for hundreds of large records.
@@ -42,7 +42,7 @@ impl Pace {
     /// The pace of rows with their times, milliseconds since the epoch: offsets over time, partition by partition.
     fn of(rows: &[(i64, RecordId, usize)]) -> Self {
         const MS_PER_DAY: f64 = 86_400_000.0;
-        let mut ends: BTreeMap<i32, [(i64, i64); 2]> = BTreeMap::new();
+        let mut ends: BTreeMap<Partition, [(i64, i64); 2]> = BTreeMap::new();
         for (time_ms, id, _) in rows {
             let at = (id.offset, *time_ms);
             let [first, last] = ends.entry(id.partition).or_insert([at, at]);
@@ -230,7 +230,9 @@ mod tests {
 
     #[test]
     fn the_pace_adds_up_over_partitions_and_follows_slowly() {
-        let at = |hours: i64, partition, offset| (hours * 3_600_000, RecordId { partition, offset }, 0);
+        let at = |hours: i64, partition, offset| {
+            (hours * 3_600_000, RecordId { partition: Partition::from(partition), offset }, 0)
+        };
         let pace = Pace::of(&[at(0, 0, 100), at(6, 0, 700), at(0, 1, 0), at(12, 1, 300)]);
         assert_eq!(pace, Pace { records_per_day: 2400.0 + 600.0, days: 0.5 });
         assert_eq!(pace.after(0.0), 3000.0);

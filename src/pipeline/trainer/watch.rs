@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Ticked, Trainer, TrainerError, warm};
 use crate::history::Bound;
 use crate::model::Model;
-use crate::record::RecordId;
+use crate::record::{Partition, RecordId};
 use crate::registry::RegistryError;
 use crate::threshold::{Calibration, median_and_mad};
 use crate::train::watch::{Course, Seen, condemns, is_suspicious};
@@ -31,7 +31,7 @@ pub(super) struct Watch {
     /// Whether it lasts as long as configured: then it ends with a look.
     is_full: bool,
     /// One past the newest record of each partition that the promotion knew.
-    ends: BTreeMap<i32, i64>,
+    ends: BTreeMap<Partition, i64>,
     /// Alerts that have been looked into and were the stream's.
     n_cleared: u64,
 }

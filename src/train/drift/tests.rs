@@ -24,7 +24,7 @@ fn rows(rng: &mut ChaCha8Rng, from: i64, n: usize, offset: f32) -> Rows {
         }
         row[0] += offset;
     }
-    Rows::new(values, (from..from + n as i64).map(|offset| RecordId { partition: 0, offset }).collect())
+    Rows::new(values, (from..from + n as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect())
 }
 
 fn model(seed: u64) -> Model {

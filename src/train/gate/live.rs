@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn canaries_are_the_same_for_a_seed_and_differ_from_their_rows() {
         let values = Array2::from_shape_fn((400, 4), |(i, j)| ((i * 7 + j * 3) % 50) as f32);
-        let ids = (0..400).map(|offset| RecordId { partition: 0, offset }).collect();
+        let ids = (0..400).map(|offset| RecordId { partition: 0.into(), offset }).collect();
         let rows = Rows::new(values, ids);
         let planted = planted(&rows, 1);
         assert_eq!(planted, super::planted(&rows, 1));

@@ -201,7 +201,7 @@ mod tests {
                 *value = sign * factor * (j + 1) as f32 + 0.1 * rng.sample::<f32, _>(StandardNormal);
             }
         }
-        let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0, offset }).collect();
+        let ids = (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect();
         (Arc::new(Schema::new(["a", "b", "c", "d"]).unwrap()), Rows::new(values, ids), labels)
     }
 
