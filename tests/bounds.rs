@@ -18,7 +18,7 @@ use strayd::pipeline::Shared;
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::{Lane, Step};
 use strayd::preprocess::Schema;
-use strayd::record::RecordId;
+use strayd::record::{Partition, RecordId};
 use strayd::shutdown::Shutdown;
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
@@ -64,7 +64,7 @@ impl Source for Endless {
         for _ in 0..n {
             let key = format!("key-{}", self.n);
             take(Raw {
-                id: RecordId { partition: (self.n % 2) as i32, offset: (self.n / 2) as i64 },
+                id: RecordId { partition: ((self.n % 2) as i32).into(), offset: (self.n / 2) as i64 },
                 time_ms: self.n as i64,
                 key: Some(key.as_bytes()),
                 payload: Some((self.payload_of)(self.n)),
@@ -77,11 +77,11 @@ impl Source for Endless {
 
     fn store(&mut self, positions: &[Position]) -> usize {
         let mut settled = self.settled.lock().expect("nobody panicked");
-        positions.iter().for_each(|at| settled[at.next.partition as usize] = at.next.offset);
+        positions.iter().for_each(|at| settled[at.next.partition.number as usize] = at.next.offset);
         0
     }
 
-    fn lags(&self) -> Vec<(i32, i64)> {
+    fn lags(&self) -> Vec<(Partition, i64)> {
         Vec::new()
     }
 
@@ -156,7 +156,7 @@ fn bench(n_max: usize, per_poll: usize, payload_of: fn(usize) -> &'static [u8]) 
         let cause: f32 = rng.random_range(-2.0..2.0);
         row.iter_mut().enumerate().for_each(|(j, v)| *v = cause * (j as f32 + 1.0) + rng.random_range(-0.1..0.1));
     }
-    let ids = (0..600).map(|offset| RecordId { partition: 9, offset }).collect();
+    let ids = (0..600).map(|offset| RecordId { partition: 9.into(), offset }).collect();
     let schema = Arc::new(Schema::new(["a", "b", "c", "d"]).expect("four names"));
     let config = train::Config::default();
     let fitted = train::fit(schema, &Rows::new(values, ids), &config, 0, &mut |_| ControlFlow::Continue(()));
@@ -212,7 +212,7 @@ fn millions_of_keys_are_followed_in_bounded_memory_and_time() {
         let key = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
         let flagged = (i % 4 == 0).then_some(Flagged { severity: Severity::Low, features: &[] });
         let seen = Seen {
-            id: RecordId { partition: 0, offset: i },
+            id: RecordId { partition: 0.into(), offset: i },
             // Half of the keys are displaced, and half run out of time.
             time_ms: if i < n_keys / 2 { i / 1000 } else { i * 20 },
             key: Some(&key),

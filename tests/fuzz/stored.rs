@@ -27,7 +27,7 @@ const MANIFEST: &str = "manifest.json";
 static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let values = Array2::from_shape_simple_fn((400, N_FEATURES), || rng.random_range(-1.0..1.0));
-    let ids = (0..400).map(|offset| RecordId { partition: 0, offset }).collect();
+    let ids = (0..400).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let schema = Arc::new(Schema::new(["a", "b", "c"]).expect("three names"));
     let config = train::Config { trial_steps: 5, steps: 10, ..train::Config::default() };
     let fitted = train::fit(schema, &Rows::new(values, ids), &config, 0, &mut |_| ControlFlow::Continue(()));
@@ -209,7 +209,7 @@ pub fn notes() -> Target {
         let mut partition = Partition::new(0, Some(resume), config.rewind(), threshold);
         let mut judged = String::new();
         for (i, z) in [0.5, 1e9, -3.0, f64::NAN].into_iter().enumerate() {
-            let id = RecordId { partition: 0, offset: settled.saturating_add(i as i64) };
+            let id = RecordId { partition: 0.into(), offset: settled.saturating_add(i as i64) };
             let verdict = partition.judge(id, z, false);
             assert!(
                 verdict.is_none_or(|verdict| !verdict.p_value.is_nan() && !verdict.z_at_alert.is_nan()),
