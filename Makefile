@@ -1,11 +1,13 @@
-# One vocabulary: make demo test test-ops test-long lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops test-long fuzz lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
+CASES ?= 2400000
+SEED ?= 1
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test test-ops test-long lint fmt bench guard quality clean
+.PHONY: help demo test test-ops test-long fuzz lint fmt bench guard quality clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -23,6 +25,10 @@ test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" 
 test-ops: ## Boots a machine with systemd and runs the shipped unit on it, checks the dashboards' types; takes root and minutes
 	@.ci/setup.sh ops
 	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards $(ARGS)
+
+fuzz: ## Tries every reader of foreign bytes on ten million broken inputs (CASES=N for each of them, SEED=N)
+	@.ci/setup.sh build
+	STRAYD_FUZZ_CASES=$(CASES) STRAYD_FUZZ_SEED=$(SEED) OPENBLAS_NUM_THREADS=1 cargo test --locked --test fuzz -- --nocapture
 
 test-long: ## Ten minutes of faults in each delivery mode, half an hour of soak (STRAYD_ORACLE_SECONDS, _SEED, _RATE, STRAYD_SOAK_SECONDS)
 	@.ci/setup.sh test

@@ -14,7 +14,7 @@ use strayd::telemetry::Metrics;
 use support::{RULES, alerts, metrics_of, rules, shipped, shipped_text, skip};
 
 /// A daemon without trouble for three hours, one sample a minute, as promtool writes series. `@` is its place.
-const HEALTHY: [(&str, &str); 34] = [
+const HEALTHY: [(&str, &str); 36] = [
     ("up{@}", "1x180"),
     ("strayd_build_info{@, version=\"0\"}", "1x180"),
     ("strayd_model_loaded{@}", "1x180"),
@@ -37,6 +37,8 @@ const HEALTHY: [(&str, &str); 34] = [
     ("strayd_end_to_end_latency_seconds_bucket{@, le=\"60\"}", "0+6000x180"),
     ("strayd_end_to_end_latency_seconds_bucket{@, le=\"+Inf\"}", "0+6000x180"),
     ("strayd_produce_errors_total{@, reason=\"anomalies\"}", "0x180"),
+    ("strayd_output_wait_seconds_total{@}", "0+1x180"),
+    ("strayd_registry_errors_total{@}", "1x180"),
     ("strayd_target_alert_rate{@}", "0.001x180"),
     ("strayd_anomalies_total{@, severity=\"low\"}", "0+6x180"),
     ("strayd_alerts_suppressed_total{@, reason=\"rate_limit\"}", "0x180"),
@@ -66,7 +68,7 @@ const TURN: &str = "strayd_lane_last_progress_timestamp_seconds{@, lane=\"0\"}";
 const LANE: &str = "strayd_lane_alive{@, lane=\"0\"}";
 
 /// What makes each alert fire, and what is close to it and doesn't.
-const CASES: [(&str, Series<'_>, Series<'_>); 29] = [
+const CASES: [(&str, Series<'_>, Series<'_>); 31] = [
     ("StraydDown", &[("up{@}", "1x60 0x120")], &[("up{@}", "1x168 0 0 0")]),
     ("StraydAbsent", &[("up{@}", "_x180")], &[("up{@}", "1x160 _x5 1x15")]),
     ("StraydNotReady", &[("strayd_model_loaded{@}", "0x180")], &[("strayd_model_loaded{@}", "1x160 0x20")]),
@@ -121,6 +123,11 @@ const CASES: [(&str, Series<'_>, Series<'_>); 29] = [
         &[("strayd_produce_errors_total{@, reason=\"anomalies\"}", "0x165 1x15")],
         &[("strayd_produce_errors_total{@, reason=\"anomalies\"}", "0x100 1x80")],
     ),
+    (
+        "StraydOutputStalled",
+        &[("strayd_output_wait_seconds_total{@}", "0+50x180")],
+        &[("strayd_output_wait_seconds_total{@}", "0+20x180")],
+    ),
     ("StraydAlertRateJump", &[(LOW, "0+100x180")], &[(LOW, "0+100x180"), ("strayd_target_alert_rate{@}", "0.01x180")]),
     ("StraydAlertRateZero", &[(LOW, "5x180")], &[(LOW, "5x180"), ("strayd_target_alert_rate{@}", "0.00001x180")]),
     (
@@ -142,6 +149,11 @@ const CASES: [(&str, Series<'_>, Series<'_>); 29] = [
         "StraydTrainingFails",
         &[("strayd_trainings_total{@, result=\"failed\"}", "0x150 4x30")],
         &[("strayd_trainings_total{@, result=\"failed\"}", "0x150 1x30")],
+    ),
+    (
+        "StraydRegistryFails",
+        &[("strayd_registry_errors_total{@}", "0+1x180")],
+        &[("strayd_registry_errors_total{@}", "0x165 1x15")],
     ),
     (
         "StraydPromotionsRejected",

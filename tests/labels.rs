@@ -56,7 +56,7 @@ fn round(champion: &Model, rows: &Rows, version: u64) -> Model {
 }
 
 fn directory(path: &Path) -> Directory {
-    Directory::new(&registry::Config { path: path.to_owned(), keep: 5 })
+    Directory::new(&registry::Config { path: path.to_owned(), keep: 5, topic: None })
 }
 
 fn label_of(model: &Model, id: u64) -> Option<&str> {

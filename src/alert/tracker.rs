@@ -2,8 +2,12 @@
 //!
 //! Time passes by the partition's own newest event time. Keys that have gone quiet are looked after before each record
 //! and once a batch, so that what is said of an incident, and in which order, does not depend on where batches end. While most records of the partition are flagged, whatever their keys, they make one incident of the partition.
+//!
+//! However many keys come, at most `open_max` are remembered, and no record costs a walk over them: they stand in order of
+//! age and of rest, too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::incident::{Cause, Event, Flagged, Incident, IncidentConfig, Kind, Seen, Summary};
 use crate::threshold::Severity;
@@ -12,12 +16,16 @@ use crate::threshold::Severity;
 const FLAG_RATE: f64 = 1.0 / 512.0;
 /// Average above which the incidents of a partition become one.
 const FLAG_SHARE_MAX: f64 = 0.5;
+/// Bytes of all keys that are remembered: 6 kB for each of 10,000. Beyond it the oldest go.
+const KEY_BYTES_MAX: usize = 64 << 20;
 /// The key of a partition's own incident: an empty key counts as none.
 const PARTITION: &[u8] = &[];
 
 /// What is remembered of one key.
 #[derive(Debug)]
 struct Entity {
+    /// The key itself, which the orders share.
+    key: Arc<[u8]>,
     /// Offset of the record that made it worth remembering.
     since: i64,
     /// The last 64 records, newest lowest: 1 flagged.
@@ -33,7 +41,12 @@ struct Entity {
 #[derive(Debug)]
 pub struct Tracker {
     config: IncidentConfig,
-    entities: HashMap<Box<[u8]>, Entity>,
+    entities: HashMap<Arc<[u8]>, Entity>,
+    /// Keys by the offset since which they are remembered.
+    by_age: BTreeSet<(i64, Arc<[u8]>)>,
+    /// Keys by the time of their newest restless record.
+    by_rest: BTreeSet<(i64, Arc<[u8]>)>,
+    n_key_bytes: usize,
     n_open: usize,
     newest_ms: i64,
     /// No key is due before this event time.
@@ -49,6 +62,9 @@ impl Tracker {
         Self {
             config,
             entities: HashMap::new(),
+            by_age: BTreeSet::new(),
+            by_rest: BTreeSet::new(),
+            n_key_bytes: 0,
             n_open: 0,
             newest_ms: i64::MIN,
             due_ms: i64::MAX,
@@ -112,43 +128,41 @@ impl Tracker {
         if self.newest_ms <= self.due_ms {
             return;
         }
-        let is_due = |entity: &Entity| self.newest_ms > self.deadline(entity);
-        let due = self.entities.iter().filter(|(_, entity)| is_due(entity));
-        let mut due: Vec<(i64, Box<[u8]>)> = due.map(|(key, entity)| (entity.since, key.clone())).collect();
+        let due = self.by_rest.iter().take_while(|(restless_ms, _)| self.newest_ms > self.deadline(*restless_ms));
+        let mut due: Vec<(i64, Arc<[u8]>)> = due.map(|(_, key)| (self.entities[key].since, Arc::clone(key))).collect();
         due.sort_unstable();
         for (_, key) in due {
             self.expire(&key, events);
         }
-        self.due_ms = self.entities.values().map(|entity| self.deadline(entity)).min().unwrap_or(i64::MAX);
+        self.due_ms = self.by_rest.first().map_or(i64::MAX, |(restless_ms, _)| self.deadline(*restless_ms));
     }
 
-    /// Event time after which a key without a restless record is forgotten.
-    fn deadline(&self, entity: &Entity) -> i64 {
-        entity.restless_ms.saturating_add(ms(self.config.close_time))
+    /// Event time after which a key is forgotten whose newest restless record is of `restless_ms`.
+    fn deadline(&self, restless_ms: i64) -> i64 {
+        restless_ms.saturating_add(ms(self.config.close_time))
     }
 
     /// Forgets a key whose time is over.
     fn expire(&mut self, key: &[u8], events: &mut Vec<Event>) {
         if let Some(entity) = self.entities.get(key)
-            && self.newest_ms > self.deadline(entity)
+            && self.newest_ms > self.deadline(entity.restless_ms)
         {
-            let deadline = self.deadline(entity);
+            let deadline = self.deadline(entity.restless_ms);
             self.forget(key, Cause::Time, deadline, events);
         }
     }
 
     fn flag(&mut self, key: &[u8], seen: &Seen<'_>, flagged: Flagged<'_>, events: &mut Vec<Event>) -> Option<Summary> {
         if !self.entities.contains_key(key) {
-            self.make_room(seen.time_ms, events);
+            self.make_room(key.len(), seen.time_ms, events);
+            self.remember(key, seen);
         }
-        let (config, since) = (&self.config, seen.id.offset);
-        let fresh = || Entity { since, flags: 0, n_quiet: 0, restless_ms: seen.time_ms, incident: None };
-        let entity = self.entities.entry(key.into()).or_insert_with(fresh);
+        let config = &self.config;
+        let entity = self.entities.get_mut(key).expect("it is remembered by now");
         let gap_ms = seen.time_ms.saturating_sub(entity.restless_ms);
         let joins = entity.n_quiet <= config.gap_records && gap_ms <= ms(config.gap_time);
         entity.flags = entity.flags << 1 | 1;
-        entity.n_quiet = 0;
-        entity.restless_ms = entity.restless_ms.max(seen.time_ms);
+        entity.stir(seen.time_ms, &mut self.by_rest);
         self.due_ms = self.due_ms.min(entity.restless_ms.saturating_add(ms(config.close_time)));
         if let Some(incident) = entity.incident.as_mut().filter(|_| joins) {
             if incident.join(seen, flagged) {
@@ -175,13 +189,22 @@ impl Tracker {
         Some(incident.summary())
     }
 
+    /// Remembers a key from this record on.
+    fn remember(&mut self, key: &[u8], seen: &Seen<'_>) {
+        let (key, since, restless_ms): (Arc<[u8]>, _, _) = (key.into(), seen.id.offset, seen.time_ms);
+        self.by_age.insert((since, Arc::clone(&key)));
+        self.by_rest.insert((restless_ms, Arc::clone(&key)));
+        self.n_key_bytes += key.len();
+        let entity = Entity { key: Arc::clone(&key), since, flags: 0, n_quiet: 0, restless_ms, incident: None };
+        self.entities.insert(key, entity);
+    }
+
     /// A record that is not flagged.
     fn pass(&mut self, key: &[u8], seen: &Seen<'_>, events: &mut Vec<Event>) {
         let Some(entity) = self.entities.get_mut(key) else { return };
         entity.flags <<= 1;
         if seen.restless {
-            entity.n_quiet = 0;
-            entity.restless_ms = entity.restless_ms.max(seen.time_ms);
+            entity.stir(seen.time_ms, &mut self.by_rest);
         } else {
             entity.n_quiet += 1;
         }
@@ -196,8 +219,11 @@ impl Tracker {
 
     /// Forgets a key, and closes its incident.
     fn forget(&mut self, key: &[u8], cause: Cause, time_ms: i64, events: &mut Vec<Event>) {
-        let incident = self.entities.remove(key).and_then(|entity| entity.incident);
-        if let Some(incident) = incident {
+        let Some(entity) = self.entities.remove(key) else { return };
+        self.n_key_bytes -= key.len();
+        self.by_age.remove(&(entity.since, Arc::clone(&entity.key)));
+        self.by_rest.remove(&(entity.restless_ms, entity.key));
+        if let Some(incident) = entity.incident {
             self.n_open -= 1;
             events.push(incident.close(cause, time_ms));
         }
@@ -207,27 +233,29 @@ impl Tracker {
         }
     }
 
-    /// Makes room for one more key.
-    fn make_room(&mut self, time_ms: i64, events: &mut Vec<Event>) {
-        if self.entities.len() < self.config.open_max {
+    /// Makes room for one more key, of so many bytes.
+    fn make_room(&mut self, n_bytes: usize, time_ms: i64, events: &mut Vec<Event>) {
+        let is_full = |tracker: &Self| {
+            let too_long = tracker.n_key_bytes + n_bytes > KEY_BYTES_MAX && !tracker.entities.is_empty();
+            tracker.entities.len() >= tracker.config.open_max || too_long
+        };
+        if !is_full(self) {
             return;
         }
         // What is due anyway goes first: whether a batch has ended in between must not matter.
         self.sweep(events);
-        // More than one only after the bound has been lowered.
-        while self.entities.len() >= self.config.open_max {
-            let oldest = self.entities.iter().min_by_key(|(_, entity)| entity.since).map(|(key, _)| key.clone());
-            self.forget(&oldest.expect("at least one key is allowed"), Cause::Displaced, time_ms, events);
+        // More than one only after the bound has been lowered, or for a long key.
+        while is_full(self) {
+            let (_, oldest) = self.by_age.first().cloned().expect("at least one key is allowed");
+            self.forget(&oldest, Cause::Displaced, time_ms, events);
         }
     }
 
     /// Makes all incidents one of the partition; one without a key goes on as it.
     fn merge(&mut self, seen: &Seen<'_>, events: &mut Vec<Event>) {
-        let others = self.entities.iter().filter(|(key, _)| &***key != PARTITION);
-        let mut others: Vec<(i64, Box<[u8]>)> = others.map(|(key, entity)| (entity.since, key.clone())).collect();
-        others.sort_unstable();
-        for (_, key) in others {
-            self.forget(&key, Cause::Merged, seen.time_ms, events);
+        let others: Vec<Arc<[u8]>> = self.by_age.iter().map(|(_, key)| Arc::clone(key)).collect();
+        for key in others.iter().filter(|key| &***key != PARTITION) {
+            self.forget(key, Cause::Merged, seen.time_ms, events);
         }
         self.is_merged = true;
     }
@@ -237,6 +265,18 @@ impl Tracker {
         let n = offset.saturating_sub(self.flagged_offset).clamp(1, 1 << 20);
         self.flag_share = self.flag_share * (1.0 - FLAG_RATE).powi(n as i32) + FLAG_RATE;
         self.flagged_offset = offset;
+    }
+}
+
+impl Entity {
+    /// Notes a restless record.
+    fn stir(&mut self, time_ms: i64, by_rest: &mut BTreeSet<(i64, Arc<[u8]>)>) {
+        self.n_quiet = 0;
+        if time_ms > self.restless_ms {
+            by_rest.remove(&(self.restless_ms, Arc::clone(&self.key)));
+            self.restless_ms = time_ms;
+            by_rest.insert((time_ms, Arc::clone(&self.key)));
+        }
     }
 }
 

@@ -270,18 +270,24 @@ pub fn save(model: &Model, directory: &Path) -> Result<(), ArtifactError> {
     if temporary.exists() {
         fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
     }
-    fs::create_dir_all(&temporary).map_err(io(&temporary))?;
-    for file in encode(model) {
-        let path = temporary.join(&file.name);
-        let write = || -> io::Result<()> {
-            let mut out = FsFile::create(&path)?;
-            out.write_all(&file.bytes)?;
-            out.sync_all()
-        };
-        write().map_err(io(&path))?;
-    }
     let sync = |path: &Path| FsFile::open(path).and_then(|dir| dir.sync_all()).map_err(io(path));
-    sync(&temporary)?;
+    let written = fs::create_dir_all(&temporary).map_err(io(&temporary)).and_then(|()| {
+        for file in encode(model) {
+            let path = temporary.join(&file.name);
+            let write = || -> io::Result<()> {
+                let mut out = FsFile::create(&path)?;
+                out.write_all(&file.bytes)?;
+                out.sync_all()
+            };
+            write().map_err(io(&path))?;
+        }
+        sync(&temporary)
+    });
+    if let Err(error) = written {
+        // On a disk that is full, what is half written takes the room of what could be.
+        drop(fs::remove_dir_all(&temporary));
+        return Err(error);
+    }
     if directory.exists() {
         fs::remove_dir_all(directory).map_err(io(directory))?;
     }

@@ -23,6 +23,12 @@ use crate::telemetry::BatchCounts;
 /// and one for each of a thousand records would soon be as many as may be waited for. Settling is late by no more.
 const SHARED_TIME: Duration = Duration::from_millis(2);
 
+/// Longest key of a record that is scored, bytes. A key comes again in the output, as key, as header and escaped in the record,
+/// which together must stay below the megabyte that topics take: a record that can't be written would come again for ever.
+const KEY_BYTES_MAX: usize = 64 << 10;
+/// Longest `traceparent` that is handed on, bytes; the standard's has 55.
+const TRACEPARENT_BYTES_MAX: usize = 512;
+
 /// A partition that the batch touches.
 #[derive(Clone, Copy, Debug)]
 pub struct Touched {
@@ -167,7 +173,7 @@ impl Intake {
     /// Takes a record again that was settled before: its score is wanted, and nothing else. Returns false where it has to
     /// wait for its schema.
     fn rewind(&mut self, raw: &Raw<'_>) -> bool {
-        if let Some(payload) = raw.payload {
+        if let Some(payload) = raw.payload.filter(|_| check_key(raw).is_ok()) {
             match self.decoder.decode(payload, self.batch.slot()) {
                 Ok(decoded) => {
                     let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
@@ -182,12 +188,13 @@ impl Intake {
     }
 
     fn keep(&mut self, raw: &Raw<'_>, payload: &[u8]) -> Result<(), Reject> {
+        check_key(raw)?;
         let decoded = self.decoder.decode(payload, self.batch.slot())?;
         self.counts.n_unknown += u64::from(decoded.n_unknown);
         let (kept, mut is_traced) = (&mut self.traceparent, false);
         if let Some(headers) = raw.headers {
             headers.each(&mut |name, value| {
-                if name == "traceparent" {
+                if name == "traceparent" && value.is_none_or(|value| value.len() <= TRACEPARENT_BYTES_MAX) {
                     kept.clear();
                     kept.extend_from_slice(value.unwrap_or_default());
                     is_traced = value.is_some();
@@ -224,5 +231,15 @@ impl Intake {
             self.touched.len() - 1
         });
         (at, self.touched[at].epoch)
+    }
+}
+
+/// Refuses a key that no output has room for.
+fn check_key(raw: &Raw<'_>) -> Result<(), Reject> {
+    match raw.key.map_or(0, <[u8]>::len) {
+        n if n > KEY_BYTES_MAX => {
+            Err(Reject::Malformed(format!("the key has {n} bytes, at most {KEY_BYTES_MAX} are taken")))
+        }
+        _ => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ use super::alerting::Alerting;
 use super::inflight::Settling;
 use super::judge::Judge;
 use super::publish::{Judged, Occasion, Publisher};
+use super::wait::Wait;
 use super::{Shared, rows};
 use crate::batch::Batch;
 use crate::model::{Model, Workspace};
@@ -306,7 +307,14 @@ impl Lane {
 
     /// Waits while too many batches are unsettled.
     fn wait_for_room(&mut self) -> Result<(), LaneError> {
-        while self.settling.inflight().len() >= self.shared.pipeline.inflight_max {
+        let is_full = |lane: &Self| lane.settling.inflight().len() >= lane.shared.pipeline.inflight_max;
+        if !is_full(self) {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        let mut wait = Wait::new(&shared, self.index);
+        while is_full(self) {
+            wait.goes_on();
             self.show_progress(Instant::now());
             self.sink.poll(Duration::from_millis(5));
             self.settle()?;

@@ -17,6 +17,7 @@ pub mod publish;
 pub mod reproduce;
 mod rows;
 pub mod trainer;
+mod wait;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::Shared;
 use super::lane::LaneError;
+use super::wait::Wait;
 use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
@@ -26,6 +27,14 @@ use crate::telemetry::{LaneMetrics, now_ms};
 
 /// How long one wait for room in the producer's buffer is; the lane shows that it lives after each.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// What a header takes beside its name and its value, at most.
+const HEADER_BYTES: usize = 10;
+/// Bytes of a rejected record's own headers, and of its key, that its dead letter keeps: with the value they must stay below
+/// the megabyte that topics take.
+const EXTRAS_BYTES_MAX: usize = 64 << 10;
+/// Longest passthrough that an anomaly carries, bytes; a longer one is left out, for the same reason.
+const PASSTHROUGH_BYTES_MAX: usize = 256 << 10;
 
 /// Writes a lane's output.
 pub struct Publisher {
@@ -119,7 +128,8 @@ impl Publisher {
         let entity = carried.key.map(String::from_utf8_lossy);
         let id = self.id_of(judged.row.id);
         let event_time = rfc3339(judged.row.time_ms);
-        let passthrough = carried.passthrough.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let passthrough = carried.passthrough.filter(|bytes| bytes.len() <= PASSTHROUGH_BYTES_MAX);
+        let passthrough = passthrough.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let record = Anomaly {
             schema_version: SCHEMA_VERSION,
             id: &id,
@@ -225,8 +235,16 @@ impl Publisher {
         receipt: &Receipt,
     ) -> Result<(), LaneError> {
         let mut kept: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        let (mut n_bytes, mut n_left_out) = (0, 0);
         if let Some(headers) = raw.headers {
-            headers.each(&mut |name, value| kept.push((name.to_owned(), value.map(<[u8]>::to_vec))));
+            headers.each(&mut |name, value| {
+                n_bytes += HEADER_BYTES + name.len() + value.map_or(0, <[u8]>::len);
+                if n_bytes <= EXTRAS_BYTES_MAX {
+                    kept.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+                } else {
+                    n_left_out += 1;
+                }
+            });
         }
         let mut said = vec![
             ("strayd.error.reason", reject.reason().to_owned()),
@@ -240,12 +258,19 @@ impl Publisher {
         if payload.len() > limit {
             said.push(("strayd.error.truncated", payload.len().to_string()));
         }
+        if n_left_out > 0 {
+            said.push(("strayd.error.headers_left_out", n_left_out.to_string()));
+        }
+        let key = raw.key.map(|key| &key[..key.len().min(EXTRAS_BYTES_MAX)]);
+        if let Some(whole) = raw.key.filter(|whole| key.is_some_and(|key| key.len() < whole.len())) {
+            said.push(("strayd.error.key_truncated", whole.len().to_string()));
+        }
         let kept = kept.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let headers: Vec<Header<'_>> =
             kept.chain(said.iter().map(|(name, value)| (*name, Some(value.as_bytes())))).collect();
         let message = Outgoing {
             channel: Channel::DeadLetters,
-            key: raw.key,
+            key,
             value: &payload[..payload.len().min(limit)],
             time_ms: raw.time_ms,
             headers: &headers,
@@ -291,12 +316,12 @@ impl Publisher {
     }
 
     fn send(&self, message: &Outgoing<'_>, receipt: &Receipt) -> Result<(), LaneError> {
+        let mut wait = None;
         loop {
             match self.sink.send(message, receipt) {
                 Ok(()) => break,
                 Err(SinkError::Full) => {
-                    // Room comes when deliveries are acknowledged or expire; either ends this wait.
-                    self.shared.health.lane(self.lane).progress(now_ms());
+                    wait.get_or_insert_with(|| Wait::new(&self.shared, self.lane)).goes_on();
                     self.sink.poll(ROOM_WAIT);
                 }
                 Err(SinkError::Aborted(reason)) => return Err(LaneError::Aborted(reason)),

@@ -255,13 +255,16 @@ impl Trainer {
     /// Errors: a [`TrainerError`].
     pub fn run(mut self) -> Result<(), TrainerError> {
         be_nice();
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut said) = (Duration::ZERO, None);
         while !self.shutdown.sleep(pause) {
-            pause = match self.tick_or_wait()? {
-                Ticked::Failed(reason) => {
-                    tracing::warn!(reason, "training failed; it is tried again");
-                    BACK_OFF
-                }
+            let ticked = self.tick().or_else(|error| self.survive(error))?;
+            let failure = if let Ticked::Failed(reason) = &ticked { Some(reason.clone()) } else { None };
+            if let Some(reason) = failure.as_ref().filter(|_| failure != said) {
+                tracing::warn!(reason, "training failed; it is tried again");
+            }
+            said = failure;
+            pause = match ticked {
+                Ticked::Failed(_) => BACK_OFF,
                 // Each look reads what history there is: once a second is soon enough.
                 Ticked::Waiting(_) => WAIT,
                 Ticked::Nothing | Ticked::Promoted(_) | Ticked::Stayed(_) | Ticked::RolledBack(_) => TICK,
@@ -270,12 +273,22 @@ impl Trainer {
         Ok(())
     }
 
-    /// As [`Trainer::tick`]; a registry that is away for a moment ends nothing.
-    fn tick_or_wait(&mut self) -> Result<Ticked, TrainerError> {
-        match self.tick() {
-            Err(TrainerError::Registry(error @ RegistryError::Topic { .. })) => Ok(Ticked::Failed(error.to_string())),
-            ticked => ticked,
+    /// Makes of a registry that fails something to try again: while a model scores, whatever it is, and before that what may
+    /// pass by itself, as a full disk. A model that is refused at the start needs a person.
+    ///
+    /// Errors: `error`, where it has to end the process.
+    fn survive(&self, error: TrainerError) -> Result<Ticked, TrainerError> {
+        let TrainerError::Registry(of_registry) = &error else { return Err(error) };
+        let scores = self.shared.cell.load().is_some();
+        if !scores && !of_registry.may_pass() {
+            return Err(error);
         }
+        self.shared.metrics.registry_errors_total.inc();
+        let reason = error.to_string();
+        if !scores {
+            self.warm_up(&reason, None);
+        }
+        Ok(Ticked::Failed(reason))
     }
 
     /// Whether this replica is the one that trains.
@@ -308,7 +321,7 @@ impl Trainer {
         let n_scored = self.shared.n_scored();
         self.schedule.record(n_scored - self.n_seen);
         self.n_seen = n_scored;
-        self.obey(&champion, leads)?;
+        self.obey(&champion, leads);
         if !leads {
             return Ok(Ticked::Nothing);
         }

@@ -160,6 +160,17 @@ impl Versioned<'_> {
     }
 }
 
+impl RegistryError {
+    /// Whether trying again may help: the file system or the topic failed, and no model is refused.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Topic { .. } => true,
+            Self::Artifact { error, .. } | Self::Directory { error, .. } => matches!(error, ArtifactError::Io { .. }),
+            Self::Unknown { .. } | Self::Labels { .. } | Self::Current { .. } => false,
+        }
+    }
+}
+
 /// Numbered models, one of which is current.
 pub trait Registry: Send {
     /// Whether this process is the one that trains and writes; asked between the steps of a training, too.

@@ -54,6 +54,9 @@ struct Held {
     n_pieces: usize,
 }
 
+/// A record that is to be written: its key, and a piece with the file that it belongs to, or nothing.
+type Outgoing = (String, Option<(Vec<u8>, Held)>);
+
 /// A file of which not every piece has come.
 #[derive(Debug, Default)]
 struct Partial {
@@ -219,7 +222,7 @@ impl TopicLog {
         }
         let files = files_of(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
         let mut after = BTreeMap::new();
-        let mut records: Vec<(String, Option<(Vec<u8>, Held)>)> = Vec::new();
+        let mut records: Vec<Outgoing> = Vec::new();
         for (name, bytes) in files {
             let pieces: Vec<&[u8]> = if bytes.is_empty() { vec![&[]] } else { bytes.chunks(PIECE_BYTES).collect() };
             let held = Held { sha256: hash(&bytes), n_pieces: pieces.len() };
@@ -241,7 +244,7 @@ impl TopicLog {
         Ok(())
     }
 
-    fn write(&mut self, records: &[(String, Option<(Vec<u8>, Held)>)]) -> Result<(), String> {
+    fn write(&mut self, records: &[Outgoing]) -> Result<(), String> {
         if self.writer.is_none() {
             let (settings, id) = &self.writing;
             let producer: BaseProducer<Deliveries> =

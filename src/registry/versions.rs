@@ -64,8 +64,8 @@ impl Versions {
         let Some(topic) = &config.topic else { return Ok(Self::alone(config)) };
         let io = |error| RegistryError::Io { path: std::env::temp_dir(), error };
         let copy = tempfile::Builder::new().prefix("strayd-registry-").tempdir().map_err(io)?;
-        let mut opened = Self::of_topic(config, client, topic, copy.path().join("copy"), Role::Command)?;
-        opened._copy = Some(copy);
+        let opened = Self::of_topic(config, client, topic, copy.path().join("copy"), Role::Command)?;
+        let opened = Self { _copy: Some(copy), ..opened };
         if let Some(mut shared) = opened.shared() {
             shared.log.pull().map_err(|reason| shared.refused(reason))?;
         }

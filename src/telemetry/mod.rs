@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use lane::{BatchCounts, LaneMetrics};
@@ -82,7 +82,7 @@ impl Declared {
     /// Prometheus's word for its type: `counter`, `gauge` or `histogram`.
     pub fn kind(&self) -> &'static str {
         match self.collector {
-            "IntCounter" | "IntCounterVec" => "counter",
+            "Counter" | "IntCounter" | "IntCounterVec" => "counter",
             "Histogram" | "HistogramVec" | "Tally" => "histogram",
             _ => "gauge",
         }
@@ -183,11 +183,13 @@ metrics! {
     drift_statistic: Gauge("drift_statistic", "Largest sign of drift that is confirmed by a second, over its limit; from 1 on the stream has drifted");
     drifts_total: IntCounter("drifts_total", "Times that the stream was found to have drifted");
     trainer_leader: IntGauge("trainer_leader", "1 while this replica is the one that trains; without a registry topic each does");
+    registry_errors_total: IntCounter("registry_errors_total", "Times that the registry of models could not be read or written");
     trainer_alive: IntGauge("trainer_alive", "1 while the trainer thread runs");
 
     records_produced_total: IntCounterVec("records_produced_total", "Records handed to the producer", ["topic"]);
     produce_errors_total: IntCounterVec("produce_errors_total", "Records that the producer could not take or deliver", ["reason"]);
     transactions_total: IntCounterVec("transactions_total", "Transactions of the lanes by how they ended; none with at_least_once", ["result"]);
+    output_wait_seconds_total: Counter("output_wait_seconds_total", "Time that lanes waited because their output was not acknowledged");
     inflight_batches: IntGaugeVec("inflight_batches", "Batches not yet settled", ["lane"]);
 
     lane_alive: IntGaugeVec("lane_alive", "1 while the lane's thread runs", ["lane"]);
@@ -301,7 +303,7 @@ macro_rules! declare_labelled {
     )*};
 }
 
-declare_plain!(IntCounter IntGauge Gauge);
+declare_plain!(Counter IntCounter IntGauge Gauge);
 declare_labelled!(IntCounterVec IntGaugeVec GaugeVec);
 
 impl Declare for Histogram {

@@ -72,6 +72,13 @@ impl Launch {
         self.arg("--set").arg(&format!("{key}={value}"))
     }
 
+    /// The same, started by another program that ends as this one: `PROGRAM ARGS… strayd run …`.
+    pub fn through(self, program: &str, args: &[&str]) -> Self {
+        let own = [self.program.display().to_string()].into_iter().chain(self.args);
+        let args = args.iter().map(|arg| (*arg).to_owned()).chain(own).collect();
+        Self { program: program.into(), args, ..self }
+    }
+
     /// The same with another program, for tests of this file.
     pub fn program<const N: usize>(self, program: &str, args: [&str; N]) -> Self {
         Self { program: program.into(), args: args.map(str::to_owned).into(), ..self }
@@ -233,6 +240,16 @@ impl Daemon {
             word.and_then(|word| word.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {key} of pid {}", self.pid))
         };
         (kib("VmRSS:") * 1024, kib("VmHWM:") * 1024)
+    }
+
+    /// Processor time so far, of all threads.
+    #[track_caller]
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the daemon runs");
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+        let ticks = |i: usize| fields.split_whitespace().nth(i).and_then(|word| word.parse::<u64>().ok());
+        let [user, system] = [11, 12].map(|i| ticks(i).expect("a number of hundredths of a second"));
+        Duration::from_millis(10 * (user + system))
     }
 
     fn try_wait(&self) -> Option<ExitStatus> {

@@ -175,7 +175,10 @@ impl Trainer {
         // A look that leaves no trace: the next round decides on these rows for good.
         let admitted = self.admission.clone().decide(champion, &rows, &self.settings.model);
         let evidence = self.evidence(champion, &rows, &admitted, model.version);
-        self.challenge(champion, model, &evidence, &sample.rows).map(Some)
+        let judged = self.challenge(champion, model.clone(), &evidence, &sample.rows);
+        // What can't be stored now is judged again.
+        self.submitted = judged.is_err().then_some(model);
+        judged.map(Some)
     }
 
     /// What the newest rows say, for a judgement.

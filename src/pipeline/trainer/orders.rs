@@ -5,7 +5,7 @@
 //! acts, and count only when they are said while this process runs. Where replicas share a registry its leader carries out what
 //! concerns models; rules are put in force by each.
 
-use super::{Trainer, TrainerError};
+use super::Trainer;
 use crate::alert::Suppression;
 use crate::journal::{Journal, Order};
 use crate::model::Model;
@@ -29,10 +29,8 @@ impl Commands {
 
 impl Trainer {
     /// Carries out what is new.
-    ///
-    /// Errors: a [`TrainerError`].
-    pub(super) fn obey(&mut self, model: &Model, leads: bool) -> Result<(), TrainerError> {
-        let Some(mut commands) = self.commands.take() else { return Ok(()) };
+    pub(super) fn obey(&mut self, model: &Model, leads: bool) {
+        let Some(mut commands) = self.commands.take() else { return };
         while let Some(order) = self.shared.desk.fetch() {
             if let Err(reason) = commands.journal.append(&order.entry(now_ms())) {
                 tracing::error!(?order, reason, "a command could not be stored and is not carried out");
@@ -51,13 +49,12 @@ impl Trainer {
                 Ok(Some(Order::Unsuppress { name })) => self.rule(&name, None),
                 // Whoever leads carries it out for all.
                 Ok(Some(_)) if !leads => {}
-                Ok(Some(order)) => self.carry_out(&order, entry.time_ms >= commands.started_ms, model)?,
+                Ok(Some(order)) => self.carry_out(&order, entry.time_ms >= commands.started_ms, model),
                 Ok(None) => {}
                 Err(reason) => tracing::warn!(key = entry.key, reason, "a command can't be read"),
             }
         }
         self.commands = Some(commands);
-        Ok(())
     }
 
     /// Puts a rule that was ordered in force, or takes it away.
@@ -68,24 +65,24 @@ impl Trainer {
         }
     }
 
-    fn carry_out(&mut self, order: &Order, is_new: bool, model: &Model) -> Result<(), TrainerError> {
+    fn carry_out(&mut self, order: &Order, is_new: bool, model: &Model) {
         let done = match order {
             Order::Pin { version } => self.registry.pin(Some(version.unwrap_or(model.version))),
             Order::Unpin {} => {
                 self.stop_promotions(None);
                 self.registry.pin(None)
             }
-            _ if !is_new => return Ok(()),
+            _ if !is_new => return,
             Order::Promote { version } => self.registry.promote(*version),
             Order::Rollback { version } => match version.or(model.lineage.parent) {
                 Some(version) => self.registry.promote(version),
                 None => {
                     tracing::warn!(version = model.version, "there is no model before this one to roll back to");
-                    return Ok(());
+                    return;
                 }
             },
             // What else can be ordered is a rule, or of a later strayd.
-            Order::Suppress { .. } | Order::Unsuppress { .. } => return Ok(()),
+            Order::Suppress { .. } | Order::Unsuppress { .. } => return,
             Order::Retrain {} => {
                 self.shared.requests.ask();
                 Ok(())
@@ -94,8 +91,10 @@ impl Trainer {
         match done {
             Ok(()) => tracing::info!(?order, "command carried out"),
             Err(error @ RegistryError::Unknown { .. }) => tracing::warn!(?order, %error, "command refused"),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.shared.metrics.registry_errors_total.inc();
+                tracing::error!(?order, %error, "a command could not be carried out; say it again when the registry is mended");
+            }
         }
-        Ok(())
     }
 }

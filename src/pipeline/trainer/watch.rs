@@ -61,8 +61,10 @@ impl Trainer {
     ///
     /// Errors: a [`TrainerError`].
     pub(super) fn look_after(&mut self, model: &Arc<Model>) -> Result<Option<Ticked>, TrainerError> {
+        // Asked first: a registry that fails must not end the watch.
+        let is_pinned = self.watch.is_some() && self.registry.pinned()?.is_some();
         let Some(mut watch) = self.watch.take() else { return Ok(None) };
-        if self.registry.pinned()?.is_some() {
+        if is_pinned {
             // A person wants this very model.
             return Ok(None);
         }
@@ -79,7 +81,10 @@ impl Trainer {
                     let scale = (seen.n_records / n_records.max(1)).max(1);
                     seen.promoted.n_alerts = seen.promoted.n_alerts.min(given * scale);
                     if let Some(reason) = condemns(&seen) {
-                        return self.roll_back(model, &watch.previous, &reason).map(Some);
+                        let done = self.roll_back(model, &watch.previous, &reason);
+                        // What the registry has not taken is tried again.
+                        self.watch = done.is_err().then_some(watch);
+                        return done.map(Some);
                     }
                     // Lanes are ahead of what is settled: alerts that nobody has looked into are not the stream's yet.
                     let n_due = n_records.min(self.settings.history.recent_rows as u64);

@@ -1,0 +1,59 @@
+//! Everything that reads what others have written, on inputs that nobody would write: it refuses them in words, and never
+//! panics or hangs.
+//!
+//! `make fuzz` tries ten million; `STRAYD_FUZZ_CASES` says how many, `STRAYD_FUZZ_SEED` which. JSON is also held to a second
+//! reader, in `src/decode/json/agree_tests.rs`.
+
+#[path = "fuzz/engine.rs"]
+mod engine;
+#[path = "fuzz/stored.rs"]
+mod stored;
+#[path = "fuzz/wire.rs"]
+mod wire;
+
+use engine::fuzz;
+
+#[test]
+fn json_records_are_read_or_refused() {
+    fuzz(wire::json());
+}
+
+#[test]
+fn packed_records_are_read_or_refused() {
+    fuzz(wire::packed());
+}
+
+#[test]
+fn schemas_are_learnt_from_any_sample() {
+    fuzz(wire::samples());
+}
+
+#[test]
+fn orders_and_rules_are_read_or_refused() {
+    fuzz(wire::orders());
+}
+
+#[test]
+fn feedback_is_read_or_refused() {
+    fuzz(wire::feedback());
+}
+
+#[test]
+fn notes_of_commits_are_read_or_passed_over() {
+    fuzz(stored::notes());
+}
+
+#[test]
+fn models_are_loaded_and_score_or_are_refused() {
+    fuzz(stored::models());
+}
+
+#[test]
+fn weights_of_other_tools_are_read_or_refused() {
+    fuzz(stored::weights());
+}
+
+#[test]
+fn configurations_are_checked_or_refused() {
+    fuzz(stored::configurations());
+}
