@@ -75,10 +75,10 @@ impl Source for Endless {
         Ok(if n == 0 { Polled::End } else { Polled::Records(n) })
     }
 
-    fn store(&mut self, positions: &[Position]) -> usize {
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
         let mut settled = self.settled.lock().expect("nobody panicked");
         positions.iter().for_each(|at| settled[at.next.partition.number as usize] = at.next.offset);
-        0
+        Ok(0)
     }
 
     fn lags(&self) -> Vec<(Partition, i64)> {

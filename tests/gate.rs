@@ -227,7 +227,7 @@ fn a_registry_keeps_what_scored_apart_from_what_did_not_and_never_loses_current_
     let (mut model, _) = champion(&mut ChaCha8Rng::seed_from_u64(16));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
-    let mut registry = Directory::new(&registry::Config { path, keep: 2 });
+    let mut registry = Directory::new(&registry::Config { path, keep: 2, topic: None });
     let store = |registry: &mut Directory, model: &mut Model, version, parent| {
         (model.version, model.lineage.parent) = (version, parent);
         registry.store(model).unwrap();

@@ -41,7 +41,7 @@ OUT = [
     series("Batches in flight", "Batches whose output is not acknowledged yet. At pipeline.inflight_max all the time: the broker is slow.", "short",
            query("strayd_inflight_batches{@}", "{{instance}} lane {{lane}}"), min=0, decimals=0),
     series("Transactions", "With kafka.delivery = exactly_once: transactions a second by how they ended. The records of an aborted one are read again.",
-           "ops", query("sum by (result) (rate(strayd_transactions_total{@}[$__rate_interval]))"), min=0),
+           "short", query("sum by (result) (rate(strayd_transactions_total{@}[$__rate_interval]))"), min=0),
     series("Waiting for output", "Lanes that wait because what they have written is not acknowledged, mean of the time: they read nothing "
            "meanwhile.", "short", query("sum by (instance) (rate(strayd_output_wait_seconds_total{@}[$__rate_interval]))", "{{instance}}"), min=0),
 ]
