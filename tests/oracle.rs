@@ -21,6 +21,7 @@ mod storm;
 mod stream;
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleet::{Fleet, N_REPLICAS, WITH_CLOCK};
