@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -18,6 +18,9 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::{Channel, Config, Countdown, Outgoing, Receipt, Sink, SinkError};
 use crate::kafka::{self, Access, Broken, Ended, Right, TRANSACTION_TIMEOUT, Transactional, Transactions, Trouble};
+
+/// How often a flush looks whether everything is acknowledged.
+const FLUSH_SLICE: Duration = Duration::from_millis(1);
 
 /// The output topics, written by one producer.
 pub struct KafkaSink {
@@ -138,7 +141,14 @@ impl Sink for KafkaSink {
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        self.producer.flush(timeout).is_ok()
+        let deadline = Instant::now() + timeout;
+        // rdkafka's flush waits for as long as it was given, even when all is acknowledged after a moment.
+        while self.producer.flush(FLUSH_SLICE).is_err() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+        true
     }
 
     fn prepare(&self) -> Result<(), SinkError> {
