@@ -207,7 +207,9 @@ fn report(mode: &Mode, lasted: Duration, tally: &Tally, ledger: &Ledger, fleet: 
 /// The faults have really happened.
 fn assert_faults(storm: &Storm<'_>, fleet: &Fleet, ledger: &Ledger) {
     let n = |what: &str| storm.counts.iter().filter(|(name, _)| name.contains(what)).map(|(_, n)| n).sum::<u64>();
-    for what in ["SIGKILL", "SIGSTOP", "broker", "network cut", "network held", "replica left", "registry"] {
+    for what in
+        ["SIGKILL", "SIGSTOP", "broker", "network cut", "network held", "outputs held", "replica left", "registry"]
+    {
         assert!(n(what) > 0, "no {what} in {:?}", storm.counts);
     }
     let killed = fleet.ends.iter().filter(|(end, _)| end.contains("signal: 9")).map(|(_, n)| n).sum::<u64>();

@@ -28,6 +28,9 @@ enum Card {
     Hold,
     /// Little passes.
     Slow,
+    /// A producer's connection is held while the group's commits pass, and then its replica is killed: what was settled before
+    /// its output was acknowledged would be lost.
+    Outputs,
     /// A replica joins.
     Come,
     /// A replica leaves, by SIGTERM.
@@ -41,13 +44,14 @@ enum Card {
 }
 
 /// How often each comes in a deck.
-const DECK: [(Card, usize); 11] = [
+const DECK: [(Card, usize); 12] = [
     (Card::Kill, 3),
     (Card::Stop, 2),
     (Card::Broker, 1),
     (Card::Cut, 2),
     (Card::Hold, 1),
     (Card::Slow, 1),
+    (Card::Outputs, 2),
     (Card::Come, 2),
     (Card::Go, 2),
     (Card::Clock, 1),
@@ -63,6 +67,7 @@ const CLOCK_OFF: i64 = 3600;
 enum Undo {
     Continue(usize),
     Open(usize),
+    KillAndOpen(usize),
     Start,
     Clock,
     Empty,
@@ -170,6 +175,11 @@ impl<'a> Storm<'a> {
             }
             (Card::Hold, Some(i)) => self.shut(&[i], Way::Held, (2.0, 9.0), fleet),
             (Card::Slow, Some(i)) => self.shut(&[i], Way::Slow, (2.0, 5.0), fleet),
+            (Card::Outputs, Some(i)) if !self.is_shut(i) => {
+                fleet.replicas[i].door.set(Way::OutputsHeld);
+                self.later(1.5, 4.0, Undo::KillAndOpen(i));
+                self.count("outputs held, then SIGKILL")
+            }
             (Card::Come, _) => match fleet.off().choose(&mut self.rng) {
                 Some(&i) => {
                     fleet.want(i);
@@ -200,8 +210,12 @@ impl<'a> Storm<'a> {
         self.count("SIGSTOP within the session")
     }
 
+    fn is_shut(&self, i: usize) -> bool {
+        self.is_on(|undo| matches!(undo, Undo::Open(of) | Undo::KillAndOpen(of) if *of == i))
+    }
+
     fn shut(&mut self, doors: &[usize], way: Way, (from, to): (f64, f64), fleet: &Fleet) -> bool {
-        if doors.iter().any(|&i| self.is_on(|undo| *undo == Undo::Open(i))) {
+        if doors.iter().any(|&i| self.is_shut(i)) {
             return false;
         }
         for &i in doors {
@@ -264,6 +278,12 @@ impl<'a> Storm<'a> {
                 Undo::Continue(i) if fleet.replicas[i].is_stopped => fleet.signal(i, libc::SIGCONT),
                 Undo::Continue(_) => {} // it was killed while it stood still
                 Undo::Open(i) => fleet.replicas[i].door.set(Way::Open),
+                Undo::KillAndOpen(i) => {
+                    if fleet.running().contains(&i) {
+                        fleet.signal(i, libc::SIGKILL);
+                    }
+                    fleet.replicas[i].door.set(Way::Open);
+                }
                 Undo::Start => self.broker.start_again(),
                 Undo::Clock => clock::set(fleet.replicas[WITH_CLOCK].clock.as_ref().expect("it was set"), 0),
                 Undo::Empty => fleet.disk.as_ref().expect("it was filled").empty(),

@@ -1,7 +1,8 @@
 //! A door between a client and a broker: a TCP proxy that can be shut, held or made slow while connections go through it.
 //!
 //! Cut: every connection is dropped, and new ones are dropped at once. Held: connections stay, and nothing passes, as
-//! behind a firewall that forgets. Slow: some kilobytes a second pass. What passes passes unchanged.
+//! behind a firewall that forgets. Slow: some kilobytes a second pass. Outputs held: nothing of a connection that has carried
+//! a Produce request passes, and everything else does. What passes passes unchanged.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -29,6 +30,15 @@ pub enum Way {
     Held,
     /// It passes slowly.
     Slow,
+    /// Connections of producers stay, and nothing passes by them; all others are open.
+    OutputsHeld,
+}
+
+/// What goes in one direction of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bears {
+    Requests,
+    Answers,
 }
 
 #[derive(Default)]
@@ -130,23 +140,29 @@ fn connect(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     if state.is(Way::Cut) || state.has_ended() {
         state.drop_all(); // the door was shut between the look and the entry in the list
     }
-    for (from, to) in [(again(&client), again(&server)), (server, client)] {
-        let state = Arc::clone(state);
-        start("door-copy", move || copy(from, to, &state));
+    let produces = Arc::new(AtomicBool::new(false));
+    let ways = [(again(&client), again(&server), Bears::Requests), (server, client, Bears::Answers)];
+    for (from, to, bears) in ways {
+        let (state, produces) = (Arc::clone(state), Arc::clone(&produces));
+        start("door-copy", move || copy(from, to, &state, (bears, &produces)));
     }
 }
 
 /// Passes on what comes, and closes both when one has ended.
-fn copy(mut from: TcpStream, mut to: TcpStream, state: &State) {
+fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, (bears, produces): (Bears, &AtomicBool)) {
+    let is_held = || state.is(Way::Held) || (state.is(Way::OutputsHeld) && produces.load(Ordering::Relaxed));
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(n) = from.read(&mut chunk) {
         if n == 0 {
             break;
         }
-        if state.is(Way::Held) {
+        if bears == Bears::Requests && is_produce(&chunk[..n]) {
+            produces.store(true, Ordering::Relaxed);
+        }
+        if is_held() {
             state.n_held.fetch_add(1, Ordering::Relaxed);
         }
-        while state.is(Way::Held) && !state.has_ended() {
+        while is_held() && !state.has_ended() {
             pause(LOOK);
         }
         if state.is(Way::Slow) {
@@ -157,6 +173,11 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State) {
         }
     }
     [from, to].iter().for_each(close);
+}
+
+/// Whether a Produce request begins here: a length, the number 0, and a version that there is.
+fn is_produce(chunk: &[u8]) -> bool {
+    matches!(chunk, [0, _, _, _, 0, 0, 0, 3..=13, ..])
 }
 
 fn close(stream: &TcpStream) {
