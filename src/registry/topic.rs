@@ -117,7 +117,10 @@ impl TopicLog {
         let candidate = match role {
             Role::Command => None,
             Role::Replica => {
-                let candidate = consumer(of("strayd-leader")?, "trainer")?;
+                let mut standing = of("strayd-leader")?;
+                // Who leads goes on leading when another one comes.
+                standing.set("partition.assignment.strategy", "cooperative-sticky");
+                let candidate = consumer(standing, "trainer")?;
                 candidate.subscribe(&[topic]).map_err(|error| error.to_string())?;
                 Some(candidate)
             }
