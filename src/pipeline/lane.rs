@@ -230,8 +230,8 @@ impl Lane {
         let (settling, publisher) = (&self.settling, &self.publisher);
         // What comes all the same waits behind the others.
         let served = self.source.poll(0, Duration::ZERO, &mut |raw| intake.take(&raw, settling, publisher));
-        if let Err(SourceError::Fatal(reason)) = served {
-            return Err(LaneError::Source(reason));
+        if let Err(error @ (SourceError::Fatal(_) | SourceError::Aborted(_))) = served {
+            return Err(error.into());
         }
         let n = intake.take_waiting(settling, publisher);
         if let Some(failure) = intake.take_failure() {

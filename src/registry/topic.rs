@@ -95,6 +95,8 @@ pub struct TopicLog {
     /// Whether the copy is to be made from the beginning, and whether the end has been seen since.
     is_stale: bool,
     at_end: bool,
+    /// Whether the copy has once held all that the topic held since it was begun.
+    is_whole: bool,
 }
 
 impl TopicLog {
@@ -149,6 +151,7 @@ impl TopicLog {
             next_current: None,
             is_stale: true,
             at_end: false,
+            is_whole: false,
         })
     }
 
@@ -204,7 +207,14 @@ impl TopicLog {
                 None => {}
             }
         }
-        self.turn_to_current().map_err(|error| format!("{}: {error}", self.root.display()))
+        self.turn_to_current().map_err(|error| format!("{}: {error}", self.root.display()))?;
+        self.is_whole = true;
+        Ok(())
+    }
+
+    /// Whether the copy says what the topic holds: one that was never read to the end only looks empty.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Writes what has changed in the copy, as a whole.
@@ -285,7 +295,7 @@ impl TopicLog {
         self.reader.assign(&list).map_err(|error| kafka::explain(&error, ""))?;
         empty(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
         (self.held, self.partial, self.next_current) = (BTreeMap::new(), BTreeMap::new(), None);
-        (self.is_stale, self.at_end) = (false, false);
+        (self.is_stale, self.at_end, self.is_whole) = (false, false, false);
         Ok(())
     }
 

@@ -141,6 +141,11 @@ impl Registry for Versions {
     fn current(&self) -> Result<Option<u64>, RegistryError> {
         if let Some(mut shared) = self.shared() {
             shared.follow();
+            // A registry that can't be read is not an empty one, for which a first model would be trained.
+            if !shared.log.is_whole() {
+                let reason = shared.trouble.clone().unwrap_or_default();
+                return Err(shared.refused(reason));
+            }
         }
         self.directory.current()
     }
@@ -184,5 +189,19 @@ impl Registry for Versions {
     fn take_candidate(&mut self) -> Result<Option<Model>, RegistryError> {
         let waits = self.directory.has_candidate();
         if waits { self.change(|directory| directory.take_candidate()) } else { Ok(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_was_never_read_is_no_empty_registry() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { path: folder.path().to_owned(), keep: 5, topic: Some("models".into()) };
+        let nobody = kafka::Config { brokers: "127.0.0.1:1".into(), ..kafka::Config::default() };
+        let registry = Versions::open(&config, &nobody).unwrap();
+        assert!(matches!(registry.current(), Err(RegistryError::Topic { .. })));
     }
 }
