@@ -121,6 +121,10 @@ impl Member {
     }
 }
 
+fn context() -> kafka::Context {
+    kafka::Context::new(&kafka::Config::default(), "group", "topic")
+}
+
 fn produce(broker: &Broker, topic: &str, n: i32) {
     broker.produce(topic, (0..n).map(|i| Outgoing::value(i.to_le_bytes()).partition(i % N_PARTITIONS)));
 }
@@ -367,7 +371,7 @@ fn all_of(topic: &str) -> TopicPartitionList {
 fn reader(broker: &Broker, topic: &str) -> BatchConsumer<kafka::Context> {
     let client = kafka::Config { brokers: broker.brokers().into(), ..kafka::Config::default() };
     let settings = lane_settings(&client, 0).expect("no secret");
-    let reader = BatchConsumer::new(&settings, kafka::Context::default(), &Inlet::default()).expect("valid settings");
+    let reader = BatchConsumer::new(&settings, context(), &Inlet::default()).expect("valid settings");
     reader.assign(&all_of(topic)).expect("the list is valid");
     reader
 }
@@ -396,9 +400,9 @@ fn a_consumer_with_unread_messages_ends() {
 fn an_inlet_serves_one_consumer() {
     let settings = lane_settings(&kafka::Config::default(), 0).unwrap();
     let inlet = Inlet::default();
-    let first = BatchConsumer::new(&settings, kafka::Context::default(), &inlet).unwrap();
-    assert!(BatchConsumer::new(&settings, kafka::Context::default(), &inlet).is_err());
-    let other = BatchConsumer::new(&settings, kafka::Context::default(), &Inlet::default()).unwrap();
+    let first = BatchConsumer::new(&settings, context(), &inlet).unwrap();
+    assert!(BatchConsumer::new(&settings, context(), &inlet).is_err());
+    let other = BatchConsumer::new(&settings, context(), &Inlet::default()).unwrap();
     let strayed = catch_unwind(AssertUnwindSafe(|| inlet.forward(other.consumer(), &all_of("features"))));
     assert!(strayed.is_err());
     inlet.forward(first.consumer(), &all_of("features"));

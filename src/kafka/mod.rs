@@ -141,7 +141,7 @@ impl Trouble {
 }
 
 /// Context of consumers that need no callbacks but log lines, errors and tokens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// Where errors are reported.
     pub trouble: Trouble,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rdkafka::client::OAuthToken;
 use serde::Deserialize;
 use ureq::Agent;
@@ -17,6 +18,8 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::security::{Security, read_secret};
 
+/// What the form leaves as it is: `*`, `-`, `.`, `_`, letters and digits.
+const NOT_PLAIN_IN_FORMS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
 /// How long a fetch may take: the thread that polls waits for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer, bytes. A token has a few thousand.
@@ -98,15 +101,7 @@ fn refusal(body: &[u8]) -> &'static str {
 
 /// As `application/x-www-form-urlencoded` has it, which RFC 6749 wants before the encoding of Basic.
 fn form_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => encoded.push(char::from(byte)),
-            b' ' => encoded.push('+'),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    utf8_percent_encode(text, NOT_PLAIN_IN_FORMS).to_string().replace("%20", "+")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub fn ensure_compacted(client: &Config, topic: &str) -> Result<(), String> {
     let mut settings = client.client("strayd-admin").map_err(|error| error.to_string())?;
     client.pass_through(&mut settings);
     let admin: AdminClient<Context> =
-        settings.create_with_context(Context::default()).map_err(|error| error.to_string())?;
+        settings.create_with_context(Context::new(client, &client.group, topic)).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     runtime.block_on(ensure(&admin, topic)).map_err(|error| admin.inner().context().trouble.take().unwrap_or(error))
 }

@@ -14,8 +14,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -65,15 +64,7 @@ struct Partial {
 }
 
 /// A piece that isn't delivered fails its transaction, which says so when it is committed.
-struct Deliveries;
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log(level, facility, message);
-    }
-}
-
-impl ProducerContext for Deliveries {
+impl ProducerContext for kafka::Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
@@ -85,8 +76,11 @@ pub struct TopicLog {
     root: PathBuf,
     reader: BaseConsumer<kafka::Context>,
     candidate: Option<BaseConsumer<kafka::Context>>,
+    /// The writer's settings and its `transactional.id`.
     writing: (ClientConfig, String),
-    writer: Option<(BaseProducer<Deliveries>, Transactions)>,
+    /// The writer's context.
+    context: kafka::Context,
+    writer: Option<(BaseProducer<kafka::Context>, Transactions)>,
     leads: bool,
     held: BTreeMap<String, Held>,
     partial: BTreeMap<String, Partial>,
@@ -106,13 +100,15 @@ impl TopicLog {
     pub fn new(client: &kafka::Config, topic: &str, root: &Path, role: Role) -> Result<Self, String> {
         let of = |name: &str| client.client(name).map_err(|error| error.to_string());
         let consumer = |mut settings: ClientConfig, group: &str| -> Result<BaseConsumer<kafka::Context>, String> {
+            let group = format!("{}.{group}", client.group);
             settings
-                .set("group.id", format!("{}.{group}", client.group))
+                .set("group.id", &group)
                 .set("enable.auto.commit", "false")
                 .set("isolation.level", "read_committed")
                 .set("session.timeout.ms", client.session_timeout.as_millis().to_string());
             client.pass_through(&mut settings);
-            settings.create_with_context(kafka::Context::default()).map_err(|error| error.to_string())
+            let context = kafka::Context::new(client, &group, topic);
+            settings.create_with_context(context).map_err(|error| error.to_string())
         };
         let mut reading = of("strayd-registry")?;
         reading.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "50");
@@ -144,6 +140,7 @@ impl TopicLog {
             reader: consumer(reading, "registry")?,
             candidate,
             writing: (writing, id),
+            context: kafka::Context::new(client, &client.group, topic),
             writer: None,
             leads: false,
             held: BTreeMap::new(),
@@ -260,8 +257,8 @@ impl TopicLog {
     fn write(&mut self, records: &[Outgoing]) -> Result<(), String> {
         if self.writer.is_none() {
             let (settings, id) = &self.writing;
-            let producer: BaseProducer<Deliveries> =
-                settings.create_with_context(Deliveries).map_err(|error| error.to_string())?;
+            let producer: BaseProducer<kafka::Context> =
+                settings.create_with_context(self.context.clone()).map_err(|error| error.to_string())?;
             let transactions = Transactions::new(id.clone());
             transactions.init(&producer).map_err(|broken| broken.to_string())?;
             self.writer = Some((producer, transactions));

@@ -97,11 +97,6 @@ pub trait SchemaRegistry: Send + Sync {
     /// Errors: see [`SchemaError`].
     fn schema(&self, id: u32) -> Result<Written, SchemaError>;
 
-    /// Registers `schema` under `subject`, if it isn't, and returns its id.
-    ///
-    /// Errors: see [`SchemaError`].
-    fn register(&self, subject: &str, schema: &Written) -> Result<u32, SchemaError>;
-
     /// Asks whether the registry answers.
     ///
     /// Errors: see [`SchemaError`].

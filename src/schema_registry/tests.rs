@@ -22,10 +22,6 @@ impl SchemaRegistry for Scripted {
         }
     }
 
-    fn register(&self, _: &str, _: &Written) -> Result<u32, SchemaError> {
-        Ok(1)
-    }
-
     fn ping(&self) -> Result<(), SchemaError> {
         let is_away = *self.is_away.lock().expect("not poisoned");
         if is_away { Err(SchemaError::Unreachable("it is away".into())) } else { Ok(()) }

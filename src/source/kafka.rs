@@ -128,14 +128,15 @@ pub fn lane_settings(config: &kafka::Config, lane: usize) -> Result<ClientConfig
 
 impl Source for KafkaSource {
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
-        // A rebalance that could not commit has made what was sent useless; what comes behind it must not be read yet.
+        // A rebalance that could not commit has made what was sent useless, and what was read with it.
         if let Some(broken) = self.consumer().context().broken() {
             return Err(broken.into());
         }
         let Self { batches, topics, known } = self;
         known.clear();
+        let is_only = topics.only().is_some();
         let taken = batches.take(max, timeout, |message| {
-            let topic = if topics.only().is_some() { Topic::default() } else { topic_of(message, topics, known) };
+            let topic = if is_only { Topic::default() } else { topic_of(message, topics, known) };
             hand_over(message, topic, take);
         });
         taken.map(Polled::Records).map_err(|error| self.failed(&error))
