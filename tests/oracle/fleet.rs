@@ -181,6 +181,13 @@ impl Fleet {
         daemons.map(|daemon| Some(metrics_of(daemon)?.sum(name, labels))).sum()
     }
 
+    /// Anomalies that a replica's run has flagged, where it answers.
+    pub fn n_flagged(&self, i: usize) -> Option<f64> {
+        let replica = &self.replicas[i];
+        let daemon = replica.daemon.as_ref().filter(|_| !replica.is_stopped)?;
+        Some(metrics_of(daemon)?.sum("strayd_anomalies_total", &[]))
+    }
+
     /// Whether all that run are ready.
     pub fn is_ready(&self) -> bool {
         let mut daemons = self.replicas.iter().filter_map(|replica| replica.daemon.as_ref());

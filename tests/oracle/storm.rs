@@ -61,15 +61,18 @@ const DECK: [(Card, usize); 12] = [
 
 /// Seconds that the clock is set off.
 const CLOCK_OFF: i64 = 3600;
+/// Anomalies that the replica flags before its clock is set right again: with fewer, nothing might show that it was off.
+const N_OFF_CLOCK: f64 = 3.0;
 
 /// What takes a fault back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Undo {
     Continue(usize),
     Open(usize),
     KillAndOpen(usize),
     Start,
-    Clock,
+    /// The anomalies that the replica had flagged before.
+    Clock(f64),
     Empty,
     GiveBack(usize),
 }
@@ -103,9 +106,10 @@ impl<'a> Storm<'a> {
         Self { broker, rng, deck, n_decks: 0, next: Instant::now(), undo, counts, missing }
     }
 
-    /// Whether a whole deck has been dealt.
+    /// Whether a whole deck has been dealt, and no clock is off.
     pub fn has_shown_all(&self) -> bool {
-        self.n_decks > 1 || (self.n_decks == 1 && self.deck.is_empty())
+        let is_dealt = self.n_decks > 1 || (self.n_decks == 1 && self.deck.is_empty());
+        is_dealt && !self.is_on(|undo| matches!(undo, Undo::Clock(_)))
     }
 
     /// Takes back what is over, and deals a card when it is time.
@@ -232,15 +236,16 @@ impl<'a> Storm<'a> {
 
     fn set_clock(&mut self, fleet: &mut Fleet) -> bool {
         let Some(file) = &fleet.replicas[WITH_CLOCK].clock else { return true };
-        if self.is_on(|undo| *undo == Undo::Clock) {
+        if self.is_on(|undo| matches!(undo, Undo::Clock(_))) {
             return false;
         }
         let off = if self.rng.random_bool(0.5) { CLOCK_OFF } else { -CLOCK_OFF };
         clock::set(file, off);
+        let before = fleet.n_flagged(WITH_CLOCK).unwrap_or(0.0);
         if fleet.off().contains(&WITH_CLOCK) {
             fleet.want(WITH_CLOCK);
         }
-        self.later(5.0, 8.0, Undo::Clock);
+        self.later(5.0, 8.0, Undo::Clock(before));
         self.count(if off > 0 { "clock an hour forth" } else { "clock an hour back" })
     }
 
@@ -285,7 +290,9 @@ impl<'a> Storm<'a> {
                     fleet.replicas[i].door.set(Way::Open);
                 }
                 Undo::Start => self.broker.start_again(),
-                Undo::Clock => clock::set(fleet.replicas[WITH_CLOCK].clock.as_ref().expect("it was set"), 0),
+                // It may have stood still or been killed meanwhile.
+                Undo::Clock(before) if !all && !has_flagged(fleet, before) => self.later(0.5, 1.0, undo),
+                Undo::Clock(_) => clock::set(fleet.replicas[WITH_CLOCK].clock.as_ref().expect("it was set"), 0),
                 Undo::Empty => fleet.disk.as_ref().expect("it was filled").empty(),
                 Undo::GiveBack(i) => {
                     let models = fleet.models(i);
@@ -295,4 +302,9 @@ impl<'a> Storm<'a> {
             }
         }
     }
+}
+
+/// Whether the replica whose clock is off has flagged enough since; one that was started again counts from none.
+fn has_flagged(fleet: &Fleet, before: f64) -> bool {
+    fleet.n_flagged(WITH_CLOCK).is_some_and(|now| now >= before + N_OFF_CLOCK || (N_OFF_CLOCK..before).contains(&now))
 }
