@@ -25,7 +25,7 @@ use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
 use crate::journal::{Desk, FileJournal, Journal, TopicJournal};
-use crate::kafka::{Transactional, ensure_compacted};
+use crate::kafka::{Transactional, check_compacted, ensure_compacted};
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
@@ -191,7 +191,8 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
     let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
     history.extents(Bound::Settled)?;
     check_schema_registry(config, &schemas(config))?;
-    sink.check_topics(Duration::from_secs(5))
+    sink.check_topics(Duration::from_secs(5))?;
+    config.registry.topic.iter().try_for_each(|topic| check_compacted(&config.kafka, topic))
 }
 
 fn ensure_registry(config: &Config) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! Proves on a real Kafka that replicas share their models: three of them split a topic, one trains, all score by what the
-//! registry topic holds; the leader's death hands training over, and a newcomer with an empty disk is ready from the topic
-//! alone.
+//! registry topic holds; the leader's death hands training over, one that stood still writes nothing more, and a newcomer
+//! with an empty disk is ready from the topic alone.
 
 mod support;
 
@@ -149,10 +149,7 @@ fn replicas_score_by_one_model_and_survive_the_death_of_their_leader() {
 
     // The heir trains: a round is asked for at the other replica, and what comes of it is what both score by.
     let other = 1 - heir;
-    let body = ureq::post(format!("{}/api/commands", daemons[other].url()))
-        .header("content-type", "application/json")
-        .send(r#"{"command": "retrain"}"#);
-    body.expect("a follower takes orders, too");
+    order_retrain(&daemons[other]);
     let trained = |daemon: &Daemon| daemon.metrics().sum("strayd_trainings_total", &[]) > 0.0;
     wait_until(LATER, "a round of the new leader", || trained(&daemons[heir]));
     assert!(!trained(&daemons[other]), "a follower trains nothing");
@@ -176,6 +173,61 @@ fn replicas_score_by_one_model_and_survive_the_death_of_their_leader() {
     for daemon in daemons {
         assert_eq!(daemon.sigterm(SOON), 0);
     }
+}
+
+fn order_retrain(daemon: &Daemon) {
+    let answer = ureq::post(format!("{}/api/commands", daemon.url()))
+        .header("content-type", "application/json")
+        .send(r#"{"command": "retrain"}"#);
+    answer.expect("the order is taken");
+}
+
+fn n_trained(daemon: &Daemon) -> f64 {
+    daemon.metrics().sum("strayd_trainings_total", &[("result", "done")])
+}
+
+#[test]
+fn a_leader_that_stood_still_is_deposed_and_writes_nothing_more() {
+    let Some(broker) = Broker::get() else { return };
+    let mut fleet = Fleet::new(broker);
+    // A round of the first one takes long, so that it is stopped in the middle of one.
+    let launches = [fleet.launch().set("training.cpu_share", "0.2"), fleet.launch().set("training.cpu_share", "1")];
+    let deposed = launches[0].start();
+    deposed.wait_ready(LATER);
+    let heir = launches[1].start();
+    heir.wait_ready(SOON);
+    assert!(leads(&deposed) && !leads(&heir));
+    fleet.produce(3_000, 0);
+    fleet.wait_scored();
+    // The first model.
+    assert_eq!(n_trained(&deposed), 1.0);
+    order_retrain(&deposed);
+    deposed.wait(SOON, "the round to begin", || deposed.said().contains("command carried out"));
+    deposed.signal(libc::SIGSTOP);
+
+    heir.wait_metrics(SOON, "leadership of the other one", |metrics| metrics.sum("strayd_trainer_leader", &[]) == 1.0);
+    order_retrain(&heir);
+    heir.wait_metrics(LATER, "a round of the new leader to be written", |metrics| {
+        let of = |result| metrics.sum("strayd_promotions_total", &[("result", result)]);
+        of("promoted") + of("refreshed") > 0.0
+    });
+    let written = || broker.consume_uncommitted(&fleet.shared[0], SOON).len();
+    let (held, n_written) = (fleet.versions(&launches[1]), written());
+
+    deposed.signal(libc::SIGCONT);
+    deposed.wait(SOON, "the deposed leader to know", || deposed.said().contains(r#""leads":false"#));
+    deposed.wait(SOON, "it to score by the heir's version", || version(&deposed) == version(&heir));
+    assert!(leads(&heir) && !leads(&deposed));
+    assert_eq!((n_trained(&deposed), n_trained(&heir)), (1.0, 1.0), "its round is abandoned");
+    assert_eq!((fleet.versions(&launches[1]), written()), (held, n_written), "it wrote nothing");
+
+    // Nor is it good for nothing from then on.
+    assert_eq!(heir.sigterm(SOON), 0);
+    deposed.wait_metrics(SOON, "its second reign", |metrics| metrics.sum("strayd_trainer_leader", &[]) == 1.0);
+    order_retrain(&deposed);
+    deposed.wait(LATER, "a round of its own", || n_trained(&deposed) > 1.0);
+    deposed.wait(SOON, "what it trained to be written", || written() > n_written);
+    assert_eq!(deposed.sigterm(SOON), 0);
 }
 
 /// Holds scores of the same record by the same version to each other: the second one came from another replica.

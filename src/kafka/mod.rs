@@ -29,7 +29,7 @@ use crate::record::{Partition, Topics};
 pub use access::{Access, Right};
 pub use batch::{BatchConsumer, Inlet, RawMessage};
 pub use security::{Protocol, SecretError, Security};
-pub use topics::ensure_compacted;
+pub use topics::{check_compacted, ensure_compacted};
 pub use transaction::{Broken, Delivery, Ended, TRANSACTION_TIMEOUT, Transactional, Transactions};
 
 /// How to reach the cluster.
@@ -215,6 +215,12 @@ pub fn explain(error: &KafkaError, reason: &str) -> String {
         _ => return if reason.is_empty() { error.to_string() } else { format!("{error}: {reason}") },
     };
     if reason.is_empty() { format!("{cure} ({error})") } else { format!("{cure} ({reason})") }
+}
+
+/// Whether an error says that a topic, or the partition of one, is not there.
+pub fn is_gone(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error.rdkafka_error_code(), Some(UnknownPartition | UnknownTopic | UnknownTopicOrPartition))
 }
 
 /// What becomes of a topic of a list that isn't there.

@@ -353,6 +353,7 @@ impl Lane {
             self.reported = now;
             let n_rebalances = self.settling.take_rebalances();
             self.shared.metrics.records_lost_total.inc_by(self.source.take_lost());
+            health.assigned(self.settling.n_assigned());
             self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
             self.show_transactions();
         }

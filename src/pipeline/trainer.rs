@@ -12,6 +12,7 @@ mod pace;
 pub mod requests;
 mod round;
 pub(super) mod sample;
+mod trouble;
 mod warm;
 mod watch;
 
@@ -257,38 +258,20 @@ impl Trainer {
         be_nice();
         let (mut pause, mut said) = (Duration::ZERO, None);
         while !self.shutdown.sleep(pause) {
-            let ticked = self.tick().or_else(|error| self.survive(error))?;
+            let (ticked, pause_min) = self.attempt()?;
             let failure = if let Ticked::Failed(reason) = &ticked { Some(reason.clone()) } else { None };
             if let Some(reason) = failure.as_ref().filter(|_| failure != said) {
                 tracing::warn!(reason, "training failed; it is tried again");
             }
             said = failure;
-            pause = match ticked {
+            pause = pause_min.max(match ticked {
                 Ticked::Failed(_) => BACK_OFF,
                 // Each look reads what history there is: once a second is soon enough.
                 Ticked::Waiting(_) => WAIT,
                 Ticked::Nothing | Ticked::Promoted(_) | Ticked::Stayed(_) | Ticked::RolledBack(_) => TICK,
-            };
+            });
         }
         Ok(())
-    }
-
-    /// Makes of a registry that fails something to try again: while a model scores, whatever it is, and before that what may
-    /// pass by itself, as a full disk. A model that is refused at the start needs a person.
-    ///
-    /// Errors: `error`, where it has to end the process.
-    fn survive(&self, error: TrainerError) -> Result<Ticked, TrainerError> {
-        let TrainerError::Registry(of_registry) = &error else { return Err(error) };
-        let scores = self.shared.cell.load().is_some();
-        if !scores && !of_registry.may_pass() {
-            return Err(error);
-        }
-        self.shared.metrics.registry_errors_total.inc();
-        let reason = error.to_string();
-        if !scores {
-            self.warm_up(&reason, None);
-        }
-        Ok(Ticked::Failed(reason))
     }
 
     /// Whether this replica is the one that trains.

@@ -6,6 +6,7 @@
 mod directory;
 mod labels;
 mod memory;
+mod mirror;
 mod topic;
 mod versions;
 
@@ -17,6 +18,7 @@ use thiserror::Error;
 pub use directory::Directory;
 pub use labels::{Labels, load_labelled};
 pub use memory::MemoryRegistry;
+pub use mirror::{Mirror, Piece};
 pub use versions::Versions;
 
 use crate::model::Model;
@@ -176,6 +178,11 @@ pub trait Registry: Send {
     /// Whether this process is the one that trains and writes; asked between the steps of a training, too.
     fn leads(&mut self) -> bool {
         true
+    }
+
+    /// What keeps the registry from being followed, although it could be asked: its model scores meanwhile.
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     /// The current version, if there is one.

@@ -36,14 +36,19 @@ impl Shared {
     /// Brings the copy up to date as far as possible.
     fn follow(&mut self) {
         let outcome = self.log.pull();
-        match &outcome {
-            Err(reason) if self.trouble.as_ref() != Some(reason) => {
-                tracing::warn!(topic = self.topic, reason, "the registry can't be read at the moment; the model stays");
+        let trouble = outcome.err().or_else(|| self.log.mirror().trouble());
+        match &trouble {
+            Some(reason) if self.trouble != trouble => {
+                tracing::warn!(
+                    topic = self.topic,
+                    reason,
+                    "the registry can't be followed at the moment; the model stays"
+                );
             }
-            Ok(()) if self.trouble.is_some() => tracing::info!(topic = self.topic, "the registry is read again"),
+            None if self.trouble.is_some() => tracing::info!(topic = self.topic, "the registry is followed again"),
             _ => {}
         }
-        self.trouble = outcome.err();
+        self.trouble = trouble;
     }
 }
 
@@ -123,9 +128,15 @@ impl Versions {
     /// Changes the directory, or the copy and then the topic.
     fn change<T>(&mut self, act: impl FnOnce(&mut Directory) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
         if let Some(mut shared) = self.shared() {
-            shared.log.pull().map_err(|reason| shared.refused(reason))?;
+            let ready = shared.log.prepare().and_then(|()| shared.log.pull());
+            ready.map_err(|reason| shared.refused(reason))?;
         }
-        let changed = act(&mut self.directory)?;
+        let acted = act(&mut self.directory);
+        if let (Err(_), Some(mut shared)) = (&acted, self.shared()) {
+            // Half of a change must not be written with the next one.
+            shared.log.doubt();
+        }
+        let changed = acted?;
         if let Some(mut shared) = self.shared() {
             shared.log.push().map_err(|reason| shared.refused(reason))?;
         }
@@ -146,8 +157,18 @@ impl Registry for Versions {
                 let reason = shared.trouble.clone().unwrap_or_default();
                 return Err(shared.refused(reason));
             }
+            // Nor is one whose version can't be used.
+            let refusal = shared.log.mirror().refusal().map(str::to_owned);
+            if let (Some(reason), None) = (refusal, self.directory.current()?) {
+                return Err(shared.refused(reason));
+            }
         }
         self.directory.current()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let shared = self.shared()?;
+        shared.trouble.clone().map(|reason| shared.refused(reason).to_string())
     }
 
     fn list(&self) -> Result<Vec<Entry>, RegistryError> {

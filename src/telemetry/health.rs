@@ -45,6 +45,10 @@ pub struct Readiness {
     /// What keeps lanes from scoring, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<String>,
+    /// What should be known and keeps nothing from being scored, one line each: a registry that can't be followed, a lane
+    /// without partitions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The state of one lane.
@@ -52,6 +56,7 @@ pub struct Readiness {
 pub struct LaneHealth {
     alive: AtomicBool,
     joined: AtomicBool,
+    has_none: AtomicBool,
     last_progress_ms: AtomicI64,
     trouble: Mutex<Option<String>>,
 }
@@ -71,6 +76,11 @@ impl LaneHealth {
     /// Notes that the group has given the lane its partitions, be they none.
     pub fn joined(&self) {
         self.joined.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how many partitions the lane has.
+    pub fn assigned(&self, n_partitions: i64) {
+        self.has_none.store(n_partitions == 0, Ordering::Relaxed);
     }
 
     /// Notes that the lane's thread has ended.
@@ -97,6 +107,7 @@ impl LaneHealth {
 pub struct Health {
     phase: Arc<Mutex<Phase>>,
     lanes: Arc<Vec<LaneHealth>>,
+    registry_trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Health {
@@ -106,7 +117,13 @@ impl Health {
         Self {
             phase: Arc::new(Mutex::new(Phase::Starting { reason })),
             lanes: Arc::new((0..n_lanes).map(|_| LaneHealth::default()).collect()),
+            registry_trouble: Arc::default(),
         }
+    }
+
+    /// Notes what keeps the registry of models from being followed or written, or that nothing does.
+    pub fn set_registry_trouble(&self, trouble: Option<String>) {
+        *self.registry_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// Notes what the daemon does now. Draining is final.
@@ -136,6 +153,8 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         let phase = self.phase();
         let mut waiting_for = Vec::new();
+        let registry = self.registry_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut notes: Vec<String> = registry.into_iter().collect();
         if phase == Phase::Running {
             for (i, lane) in self.lanes.iter().enumerate() {
                 let trouble = lane.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,10 +162,12 @@ impl Health {
                     waiting_for.push(format!("lane {i}: {trouble}"));
                 } else if !lane.joined.load(Ordering::Relaxed) {
                     waiting_for.push(format!("lane {i}: joining the consumer group"));
+                } else if lane.has_none.load(Ordering::Relaxed) {
+                    notes.push(format!("lane {i} is idle: the group's lanes are more than the topic has partitions"));
                 }
             }
         }
-        Readiness { ready: phase == Phase::Running && waiting_for.is_empty(), phase, waiting_for }
+        Readiness { ready: phase == Phase::Running && waiting_for.is_empty(), phase, waiting_for, notes }
     }
 
     /// Whether every running lane makes progress; else which does not.
@@ -178,6 +199,21 @@ mod tests {
         assert!(health.readiness().ready);
         assert!(health.lane(1).set_trouble(Some("no broker answers".into())));
         assert_eq!(health.readiness().waiting_for, ["lane 1: no broker answers"]);
+    }
+
+    #[test]
+    fn what_keeps_nothing_from_being_scored_is_a_note() {
+        let health = Health::new(1);
+        health.enter(Phase::Running);
+        health.lane(0).joined();
+        health.lane(0).assigned(0);
+        health.set_registry_trouble(Some("the topic does not exist".into()));
+        let readiness = health.readiness();
+        assert!(readiness.ready && readiness.notes[0] == "the topic does not exist");
+        assert!(readiness.notes[1].starts_with("lane 0 is idle"), "{readiness:?}");
+        health.lane(0).assigned(1);
+        health.set_registry_trouble(None);
+        assert!(health.readiness().notes.is_empty());
     }
 
     #[test]

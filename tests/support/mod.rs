@@ -16,6 +16,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the support")]
 
+mod admin;
 mod broker;
 mod client;
 mod daemon;

@@ -206,7 +206,9 @@ impl Trainer {
         fitted.lineage.source = self.history.name();
         fitted.lineage.decode = value(&self.shared.decode);
         (fitted.lineage.blas, fitted.lineage.code) = (blas::info(), reproduce::code());
-        Ok(fitted.into_model(self.registry.next_version()?, now_ms()))
+        // A registry that was emptied meanwhile must not give the same number to another model.
+        let newest = self.shared.cell.load().map_or(0, |model| model.version);
+        Ok(fitted.into_model(self.registry.next_version()?.max(newest + 1), now_ms()))
     }
 
     /// Counts and logs a training that ended well.

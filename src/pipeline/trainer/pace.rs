@@ -15,6 +15,9 @@ use crate::shutdown::Shutdown;
 /// Batches that must have been scored in a round before their times say anything.
 const BATCHES_MIN: u64 = 100;
 
+/// Longest stretch of steps that is rested for: one that took longer was held up, by a busy machine or a signal.
+const STRETCH_MAX: Duration = Duration::from_secs(1);
+
 /// The pace of one round.
 pub(super) struct Pace {
     shutdown: Shutdown,
@@ -47,7 +50,7 @@ impl Trainer {
 impl Pace {
     /// Called after some steps: sleeps for the lanes' share, and says whether the round goes on.
     pub(super) fn after_steps(&mut self) -> ControlFlow<()> {
-        let rest = self.since.elapsed().mul_f64((1.0 - self.cpu_share) / self.cpu_share);
+        let rest = self.since.elapsed().min(STRETCH_MAX).mul_f64((1.0 - self.cpu_share) / self.cpu_share);
         let begun = if rest.is_zero() { self.shutdown.begun() } else { self.shutdown.sleep(rest) };
         self.since = Instant::now();
         if let Some(p99) = self.latency.as_ref().and_then(Latency::exceeded) {
