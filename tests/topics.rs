@@ -1,11 +1,11 @@
 //! Proves on a real Kafka that one daemon watches several topics: each record is scored once, with its own topic's name
-//! wherever a place is written.
+//! wherever a place is written; and that a topic which is deleted and made again is read again.
 
 mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Broker, Outgoing, Sensors, Topics, unique};
@@ -93,5 +93,49 @@ fn a_pattern_is_watched_as_one_stream_and_what_comes_later_is_taken_up() {
     broker.produce(&south, rows(1));
     let scored = broker.consume(&topics.scores, n_scored + 1, SOON);
     assert_eq!(scored.len(), n_scored + 1);
+    assert_eq!(daemon.sigterm(SOON), 0);
+}
+
+#[test]
+fn a_topic_that_is_deleted_is_told_of_and_read_again_once_it_is_made_again() {
+    const N_HISTORY: usize = 2_500;
+    let Some(broker) = Broker::get() else { return };
+    let topics = Topics::new(broker, 1);
+    let mut sensors = Sensors::new(4, 12);
+    let mut feed = |n: usize| broker.produce(&topics.features, (0..n).map(|_| Outgoing::value(sensors.json())));
+    feed(N_HISTORY);
+    let refresh = ("kafka.librdkafka.topic.metadata.refresh.interval.ms", "1000");
+    let launch = topics.launch(broker).set("pipeline.lanes", "2").set(refresh.0, refresh.1);
+    let daemon = launch.start();
+    daemon.wait_ready(SOON);
+    // One partition is for one lane, and that is no reason to wait.
+    let ready = || daemon.get("/readyz").expect("it answers");
+    daemon.wait(SOON, "the other lane to say why it is idle", || ready().1.contains("is idle"));
+    assert_eq!((ready().0, ready().1.matches("is idle").count()), (200, 1), "{}", ready().1);
+    let consumed = || daemon.metrics().sum("strayd_records_consumed_total", &[]);
+    feed(500);
+    daemon.wait(SOON, "records", || consumed() >= 500.0);
+    daemon.wait(SOON, "them to be committed", || {
+        let committed = broker.committed(&topics.group, &topics.features);
+        committed.get(&0).is_some_and(|at| at.offset >= (N_HISTORY + 500) as i64)
+    });
+
+    broker.delete_topic(&topics.features);
+    daemon.wait(SOON, "the reason in /readyz", || ready().0 == 503 && ready().1.contains("does not exist"));
+    let (since, cpu, said) = (Instant::now(), daemon.cpu(), daemon.said().len());
+    daemon.wait(SOON, "some seconds to pass", || since.elapsed() > Duration::from_secs(5));
+    let share = daemon.cpu().saturating_sub(cpu).as_secs_f64() / since.elapsed().as_secs_f64();
+    let n_lines = daemon.said()[said..].lines().count();
+    assert!(share < 0.3 && n_lines < 20, "{share:.2} of a core, {n_lines} lines: {}", daemon.said());
+    assert_eq!(ready().0, 503, "it is still gone: {}", ready().1);
+
+    broker.create_topic(&topics.features, 1, &[]);
+    feed(300);
+    daemon.wait(SOON, "the records of the new topic", || consumed() >= 800.0);
+    daemon.wait(SOON, "to be ready again", || ready().0 == 200);
+    assert_eq!(consumed(), 800.0);
+    daemon.wait(SOON, "what was committed to be of the new topic", || {
+        broker.committed(&topics.group, &topics.features).get(&0).is_some_and(|at| at.offset == 300)
+    });
     assert_eq!(daemon.sigterm(SOON), 0);
 }

@@ -50,6 +50,8 @@ struct Callbacks {
     trouble: Trouble,
     access: Access,
     connected: AtomicBool,
+    /// Whether a topic is gone, until the group gives partitions out again.
+    topic_is_gone: AtomicBool,
     /// What offsets are committed with; none: by the consumer itself.
     transactions: Option<Arc<dyn Transactional>>,
     /// Records that were gone before they could be read, since they were asked for.
@@ -78,6 +80,7 @@ impl KafkaSource {
             trouble: Trouble::default(),
             access: Access::new(client),
             connected: AtomicBool::new(true),
+            topic_is_gone: AtomicBool::new(false),
             transactions,
             n_lost: AtomicU64::new(0),
         };
@@ -160,7 +163,8 @@ impl Source for KafkaSource {
     }
 
     fn has_recovered(&self) -> bool {
-        self.consumer().context().connected.load(Ordering::Relaxed)
+        let context = self.consumer().context();
+        context.connected.load(Ordering::Relaxed) && !context.topic_is_gone.load(Ordering::Relaxed)
     }
 
     fn take_lost(&mut self) -> u64 {
@@ -191,6 +195,10 @@ impl KafkaSource {
             }
             Some((code, reason)) => return SourceError::Fatal(format!("the consumer failed: {code}: {reason}")),
             None => {}
+        }
+        if kafka::is_gone(error) {
+            self.consumer().context().topic_is_gone.store(true, Ordering::Relaxed);
+            return SourceError::Retry(self.consumer().context().explain(error, ""));
         }
         SourceError::Retry(self.consumer().context().explain(error, &reported))
     }
@@ -337,6 +345,7 @@ impl Callbacks {
 
     /// Moves the starts of partitions that come, and tells who listens.
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        self.topic_is_gone.store(false, Ordering::Relaxed);
         let partitions = self.partitions_of(list);
         let (settled, n_lost) = settled::settled(self, consumer, list, &partitions);
         self.n_lost.fetch_add(n_lost, Ordering::Relaxed);
