@@ -6,6 +6,8 @@
 
 #[path = "fuzz/engine.rs"]
 mod engine;
+#[path = "fuzz/pieces.rs"]
+mod pieces;
 #[path = "fuzz/stored.rs"]
 mod stored;
 #[path = "fuzz/wire.rs"]
@@ -46,6 +48,11 @@ fn notes_of_commits_are_read_or_passed_over() {
 #[test]
 fn models_are_loaded_and_score_or_are_refused() {
     fuzz(stored::models());
+}
+
+#[test]
+fn pieces_of_the_registry_topic_are_taken_in_or_passed_over() {
+    fuzz(pieces::pieces());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::engine::Target;
 const N_FEATURES: usize = 3;
 const MANIFEST: &str = "manifest.json";
 
-static MODEL: LazyLock<Model> = LazyLock::new(|| {
+pub(super) static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let values = Array2::from_shape_simple_fn((400, N_FEATURES), || rng.random_range(-1.0..1.0));
     let ids = (0..400).map(|offset| RecordId { partition: 0.into(), offset }).collect();
