@@ -32,7 +32,7 @@ fn all_values() -> Vec<String> {
     let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let mut files: Vec<String> = names.map(|name| format!("{CHART}/ci/{name}")).collect();
     files.sort();
-    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(files.len(), 4, "{files:?}");
     files
 }
 
@@ -313,9 +313,15 @@ fn agree(source: &str, objects: &[Value], config: &Config) {
     let (output, journal) = (&config.output, &config.journal);
     let written =
         [Some(&output.anomalies), Some(&output.dead_letters), output.scores.as_ref(), output.incidents.as_ref()];
-    let journals = [journal.commands.as_ref(), journal.feedback.as_ref()];
-    let topics: BTreeSet<&str> = written.iter().chain(&journals).flatten().map(|topic| topic.as_str()).collect();
+    let models = config.registry.topic.as_ref();
+    let compacted = [journal.commands.as_ref(), journal.feedback.as_ref(), models];
+    let topics: BTreeSet<&str> = written.iter().chain(&compacted).flatten().map(|topic| topic.as_str()).collect();
     let made = of_kind(objects, "KafkaTopic");
+    for topic in &made {
+        let (spec, name) = (&topic["spec"], topic["spec"]["topicName"].as_str());
+        let is_compacted = spec["config"]["cleanup.policy"] == "compact" && spec["partitions"] == 1;
+        assert_eq!(is_compacted, compacted.iter().any(|one| one.map(String::as_str) == name), "{source}: {name:?}");
+    }
     let made: BTreeSet<&str> = made.iter().filter_map(|topic| topic["spec"]["topicName"].as_str()).collect();
     assert!(made.is_empty() || made == topics, "{source}: {made:?} of {topics:?}");
     for user in of_kind(objects, "KafkaUser") {
@@ -328,9 +334,29 @@ fn agree(source: &str, objects: &[Value], config: &Config) {
             topics.iter().copied().chain([config.input.topic.only().expect("one topic")]).collect();
         assert_eq!(named("topic"), all, "{source}");
         let group = &config.kafka.group;
-        let groups = [group.clone(), format!("{group}.history"), format!("{group}.journal")];
-        assert_eq!(named("group"), groups.iter().map(String::as_str).collect(), "{source}");
+        let shared = models.map_or(&[][..], |_| &[".registry", ".trainer"]);
+        let groups = ["", ".history", ".journal"].iter().chain(shared).map(|suffix| format!("{group}{suffix}"));
+        assert_eq!(named("group"), groups.collect::<Vec<_>>().iter().map(String::as_str).collect(), "{source}");
+        let prefix = format!("{group}.");
+        assert_eq!(named("transactionalId"), models.iter().map(|_| prefix.as_str()).collect(), "{source}");
     }
+}
+
+#[test]
+fn replicas_that_share_a_registry_topic_need_no_volume_and_keep_their_places() {
+    let Some(tools) = Kubernetes::get() else { return };
+    let objects = render(&tools, &["--values", &format!("{CHART}/ci/replicas-values.yaml")]);
+    let spec = &workload(&objects)["spec"];
+    assert_eq!((&spec["replicas"], &spec["volumeClaimTemplates"]), (&json!(3), &Value::Null));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (_, environment) = configuration(&objects, dir.path());
+    assert!(environment.iter().any(|(name, _)| name == "STRAYD__KAFKA__INSTANCE"), "{environment:?}");
+    let notes = |more: &str| {
+        let values = format!("{CHART}/ci/default-values.yaml");
+        tools.ask("helm", &["install", "strayd", CHART, "--dry-run=client", "--values", &values, "--set", more])
+    };
+    assert!(notes("replicas=2").contains("set config.registry.topic"));
+    assert!(!notes("replicas=2,config.registry.topic=models").contains("set config.registry.topic"));
 }
 
 #[test]

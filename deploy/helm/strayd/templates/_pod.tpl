@@ -91,7 +91,8 @@ spec:
   volumes:
     {{- include "strayd.configVolumes" . | nindent 4 }}
     {{- if not (and (eq .Values.kind "StatefulSet") .Values.persistence.enabled) }}
-    # Models outlive the container and not the pod: a new one trains its first model again from the topic's history.
+    # Models outlive the container and not the pod: a new one has them from registry.topic, or trains its first one again from
+    # the topic's history.
     - name: models
       emptyDir:
         sizeLimit: {{ .Values.modelsSizeLimit }}
