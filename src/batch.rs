@@ -1,7 +1,7 @@
 //! The batch: a reused matrix of raw feature values and what must be remembered of each row until it is settled.
 //!
 //! A lane owns one batch for its whole life. Clearing keeps every allocation, so that the hot path allocates nothing
-//! once keys and headers have reached their usual size. A batch never holds more than `rows_max` rows.
+//! once keys and passthrough fields have reached their usual size. A batch never holds more than `rows_max` rows.
 
 use std::ops::Range;
 
@@ -20,7 +20,6 @@ pub struct Row {
     /// Event time of the record, milliseconds since the Unix epoch.
     pub time_ms: i64,
     key: Option<Span>,
-    traceparent: Option<Span>,
     passthrough: Option<Span>,
 }
 
@@ -29,8 +28,6 @@ pub struct Row {
 pub struct Carried<'a> {
     /// Kafka key of the input record: the entity.
     pub key: Option<&'a [u8]>,
-    /// W3C `traceparent` header of the input record.
-    pub traceparent: Option<&'a [u8]>,
     /// JSON object of the configured passthrough fields.
     pub passthrough: Option<&'a [u8]>,
 }
@@ -89,18 +86,20 @@ impl Batch {
     ///
     /// Without a push the slot is simply used again. Panics when the batch is full.
     pub fn slot(&mut self) -> &mut [f32] {
-        let mut row = self.values.row_mut(self.rows.len());
+        let n = self.values.ncols();
+        // A row by its place: a view of it costs more than its values.
+        let values = self.values.as_slice_mut().expect("a matrix of standard layout is contiguous");
+        let row = &mut values[self.rows.len() * n..][..n];
         row.fill(f32::NAN);
-        row.into_slice().expect("a row of a standard-layout matrix is contiguous")
+        row
     }
 
     /// Keeps the row that was written to [`Batch::slot`].
     pub fn push(&mut self, id: RecordId, time_ms: i64, carried: Carried<'_>) {
         assert!(self.room() > 0, "push to a full batch");
         let key = self.store(carried.key);
-        let traceparent = self.store(carried.traceparent);
         let passthrough = self.store(carried.passthrough);
-        self.rows.push(Row { id, time_ms, key, traceparent, passthrough });
+        self.rows.push(Row { id, time_ms, key, passthrough });
     }
 
     /// The raw values, `[rows, n_features]`.
@@ -115,16 +114,12 @@ impl Batch {
 
     /// The bytes that travel with a row of this batch.
     pub fn carried(&self, row: &Row) -> Carried<'_> {
-        Carried {
-            key: self.bytes_of(row.key.as_ref()),
-            traceparent: self.bytes_of(row.traceparent.as_ref()),
-            passthrough: self.bytes_of(row.passthrough.as_ref()),
-        }
+        Carried { key: self.bytes_of(row.key.as_ref()), passthrough: self.bytes_of(row.passthrough.as_ref()) }
     }
 
     fn store(&mut self, bytes: Option<&[u8]>) -> Option<Span> {
         let bytes = bytes?;
-        let at = |n: usize| u32::try_from(n).expect("a batch carries less than 4 GiB of keys and headers");
+        let at = |n: usize| u32::try_from(n).expect("a batch carries less than 4 GiB of keys and passthrough fields");
         let start = at(self.bytes.len());
         self.bytes.extend_from_slice(bytes);
         Some(start..at(self.bytes.len()))
@@ -149,14 +144,14 @@ mod tests {
         batch.slot().copy_from_slice(&[1.0, 2.0]);
         batch.push(id(7), 100, Carried { key: Some(b"pump-1"), ..Carried::default() });
         batch.slot()[0] = 3.0;
-        batch.push(id(8), 101, Carried { traceparent: Some(b"00-ab"), ..Carried::default() });
+        batch.push(id(8), 101, Carried { passthrough: Some(b"{}"), ..Carried::default() });
 
         assert_eq!(batch.room(), 0);
         assert_eq!(batch.values()[[0, 1]], 2.0);
         assert!(batch.values()[[1, 1]].is_nan(), "a value that no decoder wrote is missing");
         assert_eq!(batch.carried(&batch.rows()[0]).key, Some(&b"pump-1"[..]));
         assert_eq!(batch.carried(&batch.rows()[1]).key, None);
-        assert_eq!(batch.carried(&batch.rows()[1]).traceparent, Some(&b"00-ab"[..]));
+        assert_eq!(batch.carried(&batch.rows()[1]).passthrough, Some(&b"{}"[..]));
     }
 
     #[test]

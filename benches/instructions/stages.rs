@@ -223,7 +223,8 @@ fn writing(model: Arc<Model>, rows: ArrayView2<'_, f32>) {
         let occasion = Occasion::new(&model);
         for (i, row) in batch.rows().iter().enumerate() {
             let score = Score::new(workspace.raw()[i], 1.0, workspace.z()[i], &verdict, severity);
-            let judged = Judged { batch: &batch, row, score, latents: workspace.latents_of(i), occasion: &occasion };
+            let judged =
+                Judged { batch: &batch, row, score, workspace: &workspace, at: i, headers: None, occasion: &occasion };
             publisher.anomaly(&judged, &why, None, &receipt).expect("the sink takes all");
         }
     });

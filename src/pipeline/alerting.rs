@@ -109,7 +109,7 @@ impl Alerting {
     pub fn row(
         &mut self,
         publisher: &Publisher,
-        judged: &Judged<'_>,
+        judged: &Judged<'_, '_>,
         outcome: Outcome<'_>,
         counts: &mut BatchCounts,
         explain: impl FnOnce() -> Explanation,
@@ -134,7 +134,7 @@ impl Alerting {
     }
 
     /// Takes a row that was scored before, and publishes nothing: rewinding rebuilds what is open.
-    pub fn silent(&mut self, judged: &Judged<'_>, outcome: Outcome<'_>, explain: impl FnOnce() -> Explanation) {
+    pub fn silent(&mut self, judged: &Judged<'_, '_>, outcome: Outcome<'_>, explain: impl FnOnce() -> Explanation) {
         let mut uncounted = BatchCounts::default();
         if self.take(judged, outcome, &mut uncounted, explain).1.is_some() {
             self.limit.admits(judged.row.time_ms);
@@ -157,7 +157,7 @@ impl Alerting {
     /// Shows the row to rules and tracker. Returns its incident, and its explanation if it is to be published.
     fn take(
         &mut self,
-        judged: &Judged<'_>,
+        judged: &Judged<'_, '_>,
         outcome: Outcome<'_>,
         counts: &mut BatchCounts,
         explain: impl FnOnce() -> Explanation,

@@ -26,8 +26,6 @@ const SHARED_TIME: Duration = Duration::from_millis(2);
 /// Longest key of a record that is scored, bytes. A key comes again in the output, as key, as header and escaped in the record,
 /// which together must stay below the megabyte that topics take: a record that can't be written would come again for ever.
 const KEY_BYTES_MAX: usize = 64 << 10;
-/// Longest `traceparent` that is handed on, bytes; the standard's has 55.
-const TRACEPARENT_BYTES_MAX: usize = 512;
 
 /// A partition that the batch touches.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +56,10 @@ pub struct Intake {
     /// Rows of the batches before that share the receipt, and when the first of them began.
     n_shared: usize,
     shared_since: Instant,
-    /// The record's `traceparent`: room that is kept.
-    traceparent: Vec<u8>,
     /// Records that wait for a schema, and those that were read after them.
     waiting: Waiting,
+    /// Those of the batch that had waited.
+    pub waited: Vec<Parked>,
     failure: Option<LaneError>,
 }
 
@@ -78,8 +76,8 @@ impl Intake {
             receipt: Receipt::default(),
             n_shared: 0,
             shared_since: Instant::now(),
-            traceparent: Vec::new(),
             waiting: Waiting::new(),
+            waited: Vec::new(),
             failure: None,
         }
     }
@@ -98,6 +96,7 @@ impl Intake {
             (self.n_shared, self.shared_since) = (0, now);
         }
         self.batch.clear();
+        self.waited.clear();
         self.touched.clear();
         self.counts = BatchCounts::default();
     }
@@ -128,6 +127,7 @@ impl Intake {
                 self.waiting.push_front(parked);
                 break;
             }
+            self.waited.push(parked);
             n += 1;
             if self.failure.is_some() {
                 break;
@@ -176,7 +176,7 @@ impl Intake {
         if let Some(payload) = raw.payload.filter(|_| check_key(raw).is_ok()) {
             match self.decoder.decode(payload, self.batch.slot()) {
                 Ok(decoded) => {
-                    let carried = Carried { key: raw.key, traceparent: None, passthrough: None };
+                    let carried = Carried { key: raw.key, passthrough: None };
                     self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
                 }
                 Err(Reject::NeedSchema(_)) => return false,
@@ -191,18 +191,7 @@ impl Intake {
         check_key(raw)?;
         let decoded = self.decoder.decode(payload, self.batch.slot())?;
         self.counts.n_unknown += u64::from(decoded.n_unknown);
-        let (kept, mut is_traced) = (&mut self.traceparent, false);
-        if let Some(headers) = raw.headers {
-            headers.each(&mut |name, value| {
-                if name == "traceparent" && value.is_none_or(|value| value.len() <= TRACEPARENT_BYTES_MAX) {
-                    kept.clear();
-                    kept.extend_from_slice(value.unwrap_or_default());
-                    is_traced = value.is_some();
-                }
-            });
-        }
-        let traceparent = is_traced.then_some(&*self.traceparent);
-        let carried = Carried { key: raw.key, traceparent, passthrough: self.decoder.passthrough() };
+        let carried = Carried { key: raw.key, passthrough: self.decoder.passthrough() };
         self.batch.push(raw.id, decoded.time_ms.unwrap_or(raw.time_ms), carried);
         Ok(())
     }

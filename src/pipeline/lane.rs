@@ -261,7 +261,7 @@ impl Lane {
         let began = Instant::now();
         judge.model.score(judge.intake.batch.values(), &mut judge.workspace);
         metrics.all.score_duration_seconds.observe(began.elapsed().as_secs_f64());
-        rows::judge(&self.shared, &self.publisher, &mut self.alerting, judge)?;
+        rows::judge(&self.shared, &self.publisher, &mut self.alerting, judge, &*self.source)?;
         if is_due(self.latents_shown, REPORT_INTERVAL, now) {
             self.latents_shown = Some(now);
             metrics.all.latents_active_mean.set(judge.workspace.latents_active_mean());
@@ -391,8 +391,8 @@ pub fn explain(
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
     let z = workspace.z()[0];
     let score = Score::new(raw, limit, z, &verdict, severity);
-    let (latents, occasion) = (workspace.latents_of(0), Occasion::new(model));
-    let judged = Judged { batch, row, score, latents, occasion: &occasion };
+    let occasion = Occasion::new(model);
+    let judged = Judged { batch, row, score, workspace: &workspace, at: 0, headers: None, occasion: &occasion };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
     publisher.anomaly(&judged, &why, None, &Receipt::default())
 }

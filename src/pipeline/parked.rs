@@ -11,7 +11,8 @@ use crate::source::{Headers, Raw};
 
 /// A copy of a record.
 pub struct Parked {
-    id: RecordId,
+    /// Where it stands.
+    pub id: RecordId,
     time_ms: i64,
     key: Option<Vec<u8>>,
     payload: Option<Vec<u8>>,

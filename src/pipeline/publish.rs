@@ -4,7 +4,6 @@ use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::ArrayView1;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +13,7 @@ use super::wait::Wait;
 use crate::alert::Event;
 use crate::batch::{Batch, Row};
 use crate::decode::Reject;
-use crate::model::Model;
+use crate::model::{Model, Workspace};
 use crate::record::{Partition, RecordId, rfc3339};
 use crate::score::Explanation;
 use crate::sink::anomaly::{
@@ -22,7 +21,7 @@ use crate::sink::anomaly::{
 };
 use crate::sink::incident::{INCIDENT_TYPE, IncidentEvent, IncidentRef, Share, Worst, event_id};
 use crate::sink::{Channel, Ended, Header, Outgoing, Receipt, Sink, SinkError};
-use crate::source::Raw;
+use crate::source::{Headers, Raw};
 use crate::telemetry::{LaneMetrics, now_ms};
 
 /// How long one wait for room in the producer's buffer is; the lane shows that it lives after each.
@@ -33,6 +32,8 @@ const HEADER_BYTES: usize = 10;
 /// Bytes of a rejected record's own headers, and of its key, that its dead letter keeps: with the value they must stay below
 /// the megabyte that topics take.
 const EXTRAS_BYTES_MAX: usize = 64 << 10;
+/// Longest `traceparent` that is handed on, bytes; the standard's has 55.
+const TRACEPARENT_BYTES_MAX: usize = 512;
 /// Longest passthrough that an anomaly carries, bytes; a longer one is left out, for the same reason.
 const PASSTHROUGH_BYTES_MAX: usize = 256 << 10;
 
@@ -47,17 +48,21 @@ pub struct Publisher {
 }
 
 /// One row with everything that its record needs.
-pub struct Judged<'a> {
+pub struct Judged<'a, 'm> {
     /// The batch that the row belongs to.
     pub batch: &'a Batch,
     /// The row.
     pub row: &'a Row,
     /// Its score.
     pub score: Score,
-    /// Its latents, `[n_latents]`.
-    pub latents: ArrayView1<'a, f32>,
+    /// The scored batch, and which of its rows it is.
+    pub workspace: &'a Workspace,
+    /// See `workspace`.
+    pub at: usize,
+    /// The headers that its record came with, where it came from a stream.
+    pub headers: Option<&'a dyn Headers>,
     /// What it has in common with the others of its batch.
-    pub occasion: &'a Occasion<'a>,
+    pub occasion: &'a Occasion<'m>,
 }
 
 /// What the records of one batch say alike; put into words when the first is published.
@@ -119,7 +124,7 @@ impl Publisher {
     /// Errors: it can't be handed to the producer.
     pub fn anomaly(
         &self,
-        judged: &Judged<'_>,
+        judged: &Judged<'_, '_>,
         why: &Explanation,
         incident: Option<&IncidentRef>,
         receipt: &Receipt,
@@ -150,7 +155,8 @@ impl Publisher {
             summary: &why.summary(),
         };
         let mut headers = self.cloud_event(ANOMALY_TYPE, &id, &event_time, entity.as_deref());
-        headers.extend(carried.traceparent.map(|trace| ("traceparent", Some(trace))));
+        let trace = judged.headers.and_then(traceparent_of);
+        headers.extend(trace.as_deref().map(|trace| ("traceparent", Some(trace))));
         let time_ms = judged.row.time_ms;
         let message =
             Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
@@ -203,7 +209,7 @@ impl Publisher {
     /// Publishes a row's score, if scores are wanted.
     ///
     /// Errors: it can't be handed to the producer.
-    pub fn score(&self, judged: &Judged<'_>, receipt: &Receipt) -> Result<(), LaneError> {
+    pub fn score(&self, judged: &Judged<'_, '_>, receipt: &Receipt) -> Result<(), LaneError> {
         if self.shared.output.scores.is_none() {
             return Ok(());
         }
@@ -215,7 +221,7 @@ impl Publisher {
             entity: entity.as_deref(),
             event_time: &rfc3339(judged.row.time_ms),
             score: judged.score,
-            latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.latents)),
+            latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.workspace.latents_of(judged.at))),
             model: judged.occasion.model(),
         };
         let headers = [("content-type", Some(&b"application/json"[..]))];
@@ -334,4 +340,15 @@ impl Publisher {
         self.metrics.produced(message.channel);
         Ok(())
     }
+}
+
+/// The W3C `traceparent` among a record's headers: the last one counts.
+fn traceparent_of(headers: &dyn Headers) -> Option<Vec<u8>> {
+    let mut found = None;
+    headers.each(&mut |name, value| {
+        if name == "traceparent" && value.is_none_or(|value| value.len() <= TRACEPARENT_BYTES_MAX) {
+            found = value.map(<[u8]>::to_vec);
+        }
+    });
+    found
 }

@@ -9,9 +9,12 @@ use super::Shared;
 use super::alerting::{Alerting, Outcome};
 use super::judge::Judge;
 use super::lane::LaneError;
+use super::parked::Parked;
 use super::publish::{Judged, Occasion, Publisher};
 use crate::model::Model;
+use crate::record::RecordId;
 use crate::sink::anomaly::Score;
+use crate::source::{Headers, Source};
 use crate::threshold::Severity;
 use crate::train;
 
@@ -31,7 +34,24 @@ impl Limit<'_> {
     }
 }
 
-/// Judges the rows of the batch that `judge` has scored, in their order, publishes, and counts.
+/// The headers of a row's record, which are looked up when it is published.
+struct Came<'a> {
+    source: &'a dyn Source,
+    waited: &'a [Parked],
+    id: RecordId,
+}
+
+impl Headers for Came<'_> {
+    fn each(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        match self.waited.iter().find(|parked| parked.id == self.id) {
+            Some(parked) => parked.each(visit),
+            None => self.source.headers(self.id, visit),
+        }
+    }
+}
+
+/// Judges the rows of the batch that `judge` has scored, in their order, publishes, and counts. `source` is where they came
+/// from.
 ///
 /// Errors: something can't be handed to the producer.
 pub fn judge(
@@ -39,9 +59,10 @@ pub fn judge(
     publisher: &Publisher,
     alerting: &mut Alerting,
     judge: &mut Judge,
+    source: &dyn Source,
 ) -> Result<(), LaneError> {
     let Judge { model, partitions, workspace, intake, live } = judge;
-    let (batch, counts, receipt) = (&intake.batch, &mut intake.counts, &intake.receipt);
+    let (batch, counts, receipt, waited) = (&intake.batch, &mut intake.counts, &intake.receipt, &*intake.waited);
     let (occasion, target) = (Occasion::new(model), shared.target(model));
     let mut limit = Limit { model, z: f64::NAN, raw: f64::NAN };
     let mut i = 0;
@@ -62,7 +83,8 @@ pub fn judge(
             let Some(verdict) = partition.judge(row.id, z, learnt) else { continue };
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
             let score = Score::new(raw, limit.at(verdict.z_at_alert), z, &verdict, severity);
-            let judged = Judged { batch, row, score, latents: workspace.latents_of(i), occasion: &occasion };
+            let came = Came { source, waited, id: row.id };
+            let judged = Judged { batch, row, score, workspace, at: i, headers: Some(&came), occasion: &occasion };
             if !silent {
                 counts.n_scored += 1;
                 counts.n_alerts += u64::from(verdict.anomalous);

@@ -145,6 +145,17 @@ impl Source for KafkaSource {
         taken.map(Polled::Records).map_err(|error| self.failed(&error))
     }
 
+    fn headers(&self, id: RecordId, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let Partition { topic, number } = id.partition;
+        let is_it = |message: &RawMessage<'_>| {
+            (message.offset(), message.partition()) == (id.offset, number)
+                && self.topics.topic(message.topic()) == topic
+        };
+        if let Some(message) = self.batches.messages().find(is_it) {
+            message.each_header(visit);
+        }
+    }
+
     fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
         Ok(self.consumer().context().settle(self.consumer(), positions)?)
     }

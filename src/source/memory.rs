@@ -34,6 +34,8 @@ impl Headers for Vec<(String, Vec<u8>)> {
 /// A source over records in memory.
 pub struct MemorySource {
     records: std::vec::IntoIter<(i64, Stored)>,
+    /// What the last poll handed over.
+    latest: Vec<(i64, Stored)>,
     settled: Arc<Mutex<Vec<Position>>>,
 }
 
@@ -49,13 +51,14 @@ impl MemorySource {
                 (*offset - 1, record)
             })
             .collect();
-        Self { records: numbered.into_iter(), settled: Arc::default() }
+        Self { records: numbered.into_iter(), latest: Vec::new(), settled: Arc::default() }
     }
 
     /// Moves every offset up by `offset`, as if older records had been removed.
     pub fn starting_at(self, offset: i64) -> Self {
-        let moved: Vec<_> = self.records.map(|(at, record)| (at + offset, record)).collect();
-        Self { records: moved.into_iter(), settled: self.settled }
+        let Self { records, latest, settled } = self;
+        let moved: Vec<_> = records.map(|(at, record)| (at + offset, record)).collect();
+        Self { records: moved.into_iter(), latest, settled }
     }
 
     /// A handle on the offsets settled so far, in the order in which they were settled.
@@ -66,18 +69,25 @@ impl MemorySource {
 
 impl Source for MemorySource {
     fn poll(&mut self, max: usize, _: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
-        let mut n = 0;
-        for (offset, record) in self.records.by_ref().take(max) {
-            n += 1;
+        self.latest.clear();
+        self.latest.extend(self.records.by_ref().take(max));
+        for (offset, record) in &self.latest {
             take(Raw {
-                id: RecordId { partition: record.partition, offset },
+                id: RecordId { partition: record.partition, offset: *offset },
                 time_ms: record.time_ms,
                 key: record.key.as_deref(),
                 payload: record.payload.as_deref(),
                 headers: (!record.headers.is_empty()).then_some(&record.headers as &dyn Headers),
             });
         }
-        Ok(if n == 0 { Polled::End } else { Polled::Records(n) })
+        Ok(if self.latest.is_empty() { Polled::End } else { Polled::Records(self.latest.len()) })
+    }
+
+    fn headers(&self, id: RecordId, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let is_it = |(offset, record): &&(i64, Stored)| (*offset, record.partition) == (id.offset, id.partition);
+        if let Some((_, record)) = self.latest.iter().find(is_it) {
+            record.headers.each(visit);
+        }
     }
 
     fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
