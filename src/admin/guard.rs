@@ -1,7 +1,7 @@
 //! Who may change something over HTTP.
 //!
 //! With a token, whoever has it. Without one, only this machine: the server listens on loopback, and the request names a
-//! loopback host, so that a page in somebody's browser can't be made to send it (DNS rebinding).
+//! loopback host and no origin, so that a page in somebody's browser can't be made to send it (DNS rebinding, forged requests).
 
 use axum::http::{HeaderMap, StatusCode, header};
 use sha2::{Digest, Sha256};
@@ -38,9 +38,9 @@ impl Guard {
                 StatusCode::FORBIDDEN,
                 "admin.listen is not a loopback address: set admin.token_file to allow changes\n",
             )),
-            None if !names_loopback(headers) => Err((
+            None if !names_loopback(headers) || headers.contains_key(header::ORIGIN) => Err((
                 StatusCode::FORBIDDEN,
-                "without admin.token_file only requests to localhost may change something\n",
+                "without admin.token_file only requests to localhost, and not from a browser, may change something\n",
             )),
             None => Ok(()),
         }

@@ -5,6 +5,7 @@
 
 mod guard;
 mod orders;
+mod serving;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,8 +28,6 @@ use crate::telemetry::{Metrics, now_ms};
 pub const PAGES: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/version"];
 /// Where commands are sent.
 pub const COMMANDS: &str = "/api/commands";
-/// Longest request body, bytes: a command has a few hundred.
-const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Where the admin server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +61,7 @@ pub struct Admin {
 }
 
 /// Answers requests on `listener` until `end` is done.
-pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output = ()> + Send + 'static) {
+pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output = ()>) {
     let [health, ready, metric, build] = PAGES;
     let router = Router::new()
         .route(health, get(healthz))
@@ -70,11 +69,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output 
         .route(metric, get(metrics))
         .route(build, get(version))
         .route(COMMANDS, post(orders::command))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
-        tracing::error!(%error, "the admin server ended");
-    }
+    serving::serve(listener, router, end).await;
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
