@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -102,6 +102,9 @@ impl TopicHistory {
                 ));
             }
             match self.reader.poll(left.min(Duration::from_millis(200))) {
+                Some(Err(error @ KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                    return Err(self.reader.context().explain(&error, ""));
+                }
                 None | Some(Err(KafkaError::MessageConsumption(_))) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
                 Some(Err(error)) => return Err(self.reader.context().explain(&error, "")),

@@ -126,6 +126,7 @@ impl Journal for TopicJournal {
                 }
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.unread.remove(&partition)),
+                Some(Err(error)) if kafka::is_of_group(&error) => {}
                 Some(Err(error)) => return Err(self.reader.context().explain(&error, "")),
                 Some(Ok(message)) => entries.extend(entry_of(&message, &self.topic)),
             }

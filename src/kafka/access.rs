@@ -18,29 +18,41 @@ pub enum Right<'a> {
     WriteTopic(&'a str),
     /// To be in a consumer group, and to ask for its offsets.
     ReadGroup(&'a str),
-    /// To write under a transactional id.
-    WriteTransaction(&'a str),
+    /// To make a topic.
+    CreateTopic(&'a str),
+    /// To see how a topic is set up.
+    DescribeTopicConfigs(&'a str),
+    /// To write under the transactional ids of a consumer group, which all begin with its name and a dot.
+    WriteTransactions(&'a str),
 }
 
 impl Right<'_> {
     /// The options of `kafka-acls --add` that grant it, and what it is in words.
     fn grant(&self) -> (String, String) {
+        let topic = |operation: &str, name: &str| {
+            (format!("--operation {operation} --topic {name}"), format!("{operation} on topic `{name}`"))
+        };
         match self {
-            Self::ReadTopic(name) => (format!("--operation Read --topic {name}"), format!("Read on topic `{name}`")),
-            Self::WriteTopic(name) => (format!("--operation Write --topic {name}"), format!("Write on topic `{name}`")),
+            Self::ReadTopic(name) => topic("Read", name),
+            Self::WriteTopic(name) => topic("Write", name),
+            Self::CreateTopic(name) => topic("Create", name),
+            Self::DescribeTopicConfigs(name) => topic("DescribeConfigs", name),
             Self::ReadGroup(name) => (format!("--operation Read --group {name}"), format!("Read on group `{name}`")),
-            Self::WriteTransaction(name) => {
-                (format!("--operation Write --transactional-id {name}"), format!("Write on transactional id `{name}`"))
-            }
+            Self::WriteTransactions(group) => (
+                format!("--operation Write --transactional-id {group}. --resource-pattern-type prefixed"),
+                format!("Write on transactional ids that begin with `{group}.`"),
+            ),
         }
     }
 
     /// Whether an error says that this right is missing.
     fn is_denied(&self, code: RDKafkaErrorCode) -> bool {
         match self {
-            Self::ReadTopic(_) | Self::WriteTopic(_) => code == RDKafkaErrorCode::TopicAuthorizationFailed,
+            Self::ReadTopic(_) | Self::WriteTopic(_) | Self::CreateTopic(_) | Self::DescribeTopicConfigs(_) => {
+                code == RDKafkaErrorCode::TopicAuthorizationFailed
+            }
             Self::ReadGroup(_) => code == RDKafkaErrorCode::GroupAuthorizationFailed,
-            Self::WriteTransaction(_) => code == RDKafkaErrorCode::TransactionalIdAuthorizationFailed,
+            Self::WriteTransactions(_) => code == RDKafkaErrorCode::TransactionalIdAuthorizationFailed,
         }
     }
 }

@@ -118,6 +118,9 @@ impl Config {
         for (key, value) in &self.librdkafka {
             client.set(key, value);
         }
+        if self.librdkafka.contains_key("debug") {
+            client.set_log_level(RDKafkaLogLevel::Debug);
+        }
     }
 }
 
@@ -157,6 +160,18 @@ impl Context {
         Self { trouble: Trouble::default(), access, group, topic }
     }
 
+    /// Hears that a message was not delivered to `topic`; told is what is not told otherwise.
+    pub fn undelivered(&self, error: &KafkaError, topic: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            self.trouble.report(self.access.denial(Right::WriteTopic(topic)));
+        }
+    }
+
+    /// How the client authenticates.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Says what an error means, and of a missing right, which one it is.
     pub fn explain(&self, error: &KafkaError, reason: &str) -> String {
         self.access.explain(error, reason, &[Right::ReadGroup(&self.group), Right::ReadTopic(&self.topic)])
@@ -167,6 +182,9 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if denies(facility, message, &self.topic) {
+            self.trouble.report(self.access.denial(Right::WriteTopic(&self.topic)));
+        }
         log(level, facility, message);
     }
 
@@ -180,6 +198,14 @@ impl ClientContext for Context {
 }
 
 impl rdkafka::consumer::ConsumerContext for Context {}
+
+/// Whether a line of librdkafka's log says that a transaction may not write to `topic`. Nowhere else does it name the topic:
+/// delivery reports speak of the purge that follows.
+pub fn denies(facility: &str, message: &str, topic: &str) -> bool {
+    facility == "ADDPARTS"
+        && message.contains("Topic authorization failed")
+        && message.contains(&format!("\"{topic}\""))
+}
 
 /// Forwards a line of librdkafka's own log. Broken connections are debug lines here: whoever waits for the broker
 /// says so at WARN, once, with what follows from it.
@@ -200,15 +226,38 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// What it means that the client has no connection.
 const NO_BROKER: &str = "no broker answers; check kafka.brokers and that the brokers run";
 
+/// How brokers turn a client's certificate down, or the lack of one, in OpenSSL's words.
+const CERTIFICATE_ALERTS: [&str; 5] =
+    ["bad certificate", "certificate required", "unknown ca", "certificate expired", "certificate unknown"];
+
+/// The files that librdkafka opens, by its setting, and the keys to look at when it can't use one.
+const FILES: [(&str, &str); 3] = [
+    ("ssl.key.location", "kafka.security.key_file can't be used; check it and kafka.security.key_password_file"),
+    ("ssl.certificate.location", "kafka.security.certificate_file can't be used"),
+    ("ssl.ca.location", "kafka.security.ca_file can't be used"),
+];
+
 /// Says what an error means for the user, with the cure where there is one.
 pub fn explain(error: &KafkaError, reason: &str) -> String {
+    if let KafkaError::ClientCreation(why) = error
+        && let Some((_, cure)) = FILES.iter().find(|(setting, _)| why.contains(setting))
+    {
+        return format!("{cure} ({why})");
+    }
     let cure = match error.rdkafka_error_code() {
+        _ if CERTIFICATE_ALERTS.iter().any(|alert| reason.contains(&format!("alert {alert}"))) => {
+            "the broker wants a client's certificate that it trusts; check kafka.security.certificate_file and key_file"
+        }
         Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => NO_BROKER,
         Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-            "authentication failed; check kafka.security (mechanism, user name, password file)"
+            "authentication failed; check kafka.security.sasl_mechanism, username and password_file, or the token of \
+             kafka.security.oauth_token_url or oauth_token_file"
         }
         Some(RDKafkaErrorCode::Resolve) => "the host name of a broker can't be resolved; check kafka.brokers",
-        Some(RDKafkaErrorCode::SSL) => "TLS failed; check kafka.security.ca_file and the certificates",
+        Some(RDKafkaErrorCode::SSL) => {
+            "TLS failed; kafka.security.ca_file must hold the authority of the broker's certificate, and that must name the host \
+             of kafka.brokers (kafka.security.verify_hostname)"
+        }
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => "the topic does not exist",
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "the user may not use the topic; grant it by an ACL",
         Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "the user may not use the group; grant it by an ACL",
@@ -336,6 +385,12 @@ pub fn committed(
         _ => (topics.partition(element.topic(), element.partition()), None),
     };
     Ok(found.elements().iter().map(offset_of).collect())
+}
+
+/// Whether an error is of a consumer's group only. librdkafka assigns only with a group's id, and looks for its coordinator;
+/// whoever neither joins nor commits has no use for an answer, and needs no right to one.
+pub fn is_of_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 fn is_coordinator_moving(error: &KafkaError) -> bool {

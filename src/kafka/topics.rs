@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Config, Context, explain};
+use super::{Config, Context, Right, explain};
 
 /// How long a request to the controller may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,8 +42,13 @@ async fn look(admin: &AdminClient<Context>, topic: &str, makes: bool) -> Result<
     let failed = |error| explain(&error, "");
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
     let metadata = admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-    let Some(found) = found else {
+    let access = &admin.inner().context().access;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let code = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+    if code == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        return Err(access.denial(Right::ReadTopic(topic)));
+    }
+    let Some(found) = found.filter(|_| code.is_none()) else {
         if !makes {
             return Ok(());
         }
@@ -52,6 +57,9 @@ async fn look(admin: &AdminClient<Context>, topic: &str, makes: bool) -> Result<
         let made = admin.create_topics([&wanted], &options).await.map_err(failed)?;
         return match made.first() {
             Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                Err(format!("topic `{topic}` is missing, and {}", access.denial(Right::CreateTopic(topic))))
+            }
             Some(Err((_, code))) => Err(format!(
                 "topic `{topic}` is missing and can't be made ({code}); make it with one partition and cleanup.policy=compact"
             )),
@@ -66,7 +74,11 @@ async fn look(admin: &AdminClient<Context>, topic: &str, makes: bool) -> Result<
         let found = described.first()?.as_ref().ok()?.get(name)?;
         found.value.clone()
     };
-    // Without the right to read the settings they are taken to be as documented.
+    if value("cleanup.policy").is_none() {
+        // rdkafka passes over the error of a topic, and shows none of its settings. They are taken to be as documented.
+        let reason = access.denial(Right::DescribeTopicConfigs(topic));
+        tracing::warn!(topic, reason, "how the topic is set up can't be looked at");
+    }
     if let Some(policy) = value("cleanup.policy")
         && policy.split(',').any(|policy| policy.trim() != "compact")
     {

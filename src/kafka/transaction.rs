@@ -16,6 +16,8 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::{Access, Right};
+
 /// After so long the broker aborts a transaction whose producer is silent; until then readers of committed records wait.
 /// A message that can't be delivered within it makes its transaction fail.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +74,7 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Transactions {
     id: String,
+    access: Access,
     is_open: AtomicBool,
     broken: Mutex<Option<Broken>>,
     n_committed: AtomicU64,
@@ -80,9 +83,10 @@ pub struct Transactions {
 
 impl Transactions {
     /// Those of the producer with the `transactional.id` `id`, before the first.
-    pub fn new(id: String) -> Self {
+    pub fn new(id: String, access: Access) -> Self {
         Self {
             id,
+            access,
             is_open: AtomicBool::new(false),
             broken: Mutex::new(None),
             n_committed: AtomicU64::new(0),
@@ -187,12 +191,13 @@ impl Transactions {
                  {} s; nothing of its open transaction is visible. If two instances run, give each its own kafka.instance",
                 TRANSACTION_TIMEOUT.as_secs()
             )),
-            Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => Broken::Fatal(format!(
-                "the user may not use transactional.id `{id}`; grant it Write and Describe by an ACL"
-            )),
+            Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+                Broken::Fatal(self.access.denial(Right::WriteTransactions(self.access.group())))
+            }
             _ => {
                 let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
-                let text = format!("transaction of `{id}`: {}", super::explain(error, &reason));
+                let needed = [Right::ReadGroup(self.access.group())];
+                let text = format!("transaction of `{id}`: {}", self.access.explain(error, &reason, &needed));
                 if is_fatal { Broken::Fatal(text) } else { Broken::Abort(text) }
             }
         };
@@ -225,7 +230,7 @@ mod tests {
 
     #[test]
     fn only_an_open_transaction_is_condemned() {
-        let transactions = Transactions::new("strayd-a-0".into());
+        let transactions = Transactions::new("strayd-a-0".into(), Access::default());
         transactions.condemn("the partitions are lost");
         assert_eq!(transactions.broken(), None);
         transactions.is_open.store(true, Ordering::Relaxed);

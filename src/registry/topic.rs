@@ -39,11 +39,15 @@ pub enum Role {
     Command,
 }
 
-/// A piece that isn't delivered fails its transaction, which says so when it is committed.
+/// A piece that isn't delivered fails its transaction; why is remembered until that is said.
 impl ProducerContext for kafka::Context {
     type DeliveryOpaque = ();
 
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            self.undelivered(error, message.topic());
+        }
+    }
 }
 
 /// How far the topic was read.
@@ -72,6 +76,8 @@ pub struct TopicLog {
     context: kafka::Context,
     writer: Option<(BaseProducer<kafka::Context>, Transactions)>,
     leads: bool,
+    /// What the candidate has complained of last, so that it is told once.
+    trouble: String,
     reading: Reading,
     /// Whether the copy was whole since it was begun: it is worth more than a topic that is gone.
     was_whole: bool,
@@ -134,6 +140,7 @@ impl TopicLog {
             context: kafka::Context::new(client, &client.group, topic),
             writer: None,
             leads: false,
+            trouble: String::new(),
             reading: Reading::Stale,
             was_whole: false,
             at_end: false,
@@ -146,7 +153,14 @@ impl TopicLog {
     pub fn leads(&mut self) -> bool {
         let Some(candidate) = &self.candidate else { return true };
         // Messages are dropped: the partition is there to be owned.
-        while candidate.poll(Duration::ZERO).is_some() {}
+        while let Some(polled) = candidate.poll(Duration::ZERO) {
+            let Err(error) = polled else { continue };
+            candidate.context().trouble.report(candidate.context().explain(&error, ""));
+        }
+        if let Some(reason) = candidate.context().trouble.take().filter(|reason| *reason != self.trouble) {
+            tracing::warn!(topic = self.topic, reason, "this replica can't stand for the trainer's leadership");
+            self.trouble = reason;
+        }
         let owns = match candidate.assignment() {
             Ok(assigned) if assigned.count() > 0 => {
                 if !self.leads
@@ -199,6 +213,7 @@ impl TopicLog {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
+                Some(Err(error)) if kafka::is_of_group(&error) => {}
                 Some(Err(error)) => return Err(self.failed(&error)),
                 None if self.at_end => return Ok(()),
                 None if Instant::now() >= deadline => {
@@ -291,7 +306,7 @@ impl TopicLog {
             let (settings, id) = &self.writing;
             let producer: BaseProducer<kafka::Context> =
                 settings.create_with_context(self.context.clone()).map_err(|error| error.to_string())?;
-            let transactions = Transactions::new(id.clone());
+            let transactions = Transactions::new(id.clone(), self.context.access().clone());
             transactions.init(&producer).map_err(|broken| broken.to_string())?;
             self.writer = Some((producer, transactions));
         }
@@ -309,7 +324,9 @@ impl TopicLog {
         self.prepare()?;
         let changes = self.mirror.changes().map_err(|error| of_disk(&self.mirror, &error))?;
         if !changes.records.is_empty() {
+            self.context.trouble.take();
             let written = self.write(&changes.records);
+            let written = written.map_err(|reason| self.context.trouble.take().unwrap_or(reason));
             if let (Err(_), Some((producer, transactions))) = (&written, self.writer.take_if(|_| written.is_err())) {
                 // Else readers would wait until the broker gives it up. One that was fenced has none open.
                 let _ = transactions.abort(&producer);

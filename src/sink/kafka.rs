@@ -5,7 +5,7 @@
 //! `exactly_once` the producer is transactional, and the lane's source commits through it.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -34,6 +34,10 @@ pub struct KafkaSink {
 struct Callbacks {
     trouble: Trouble,
     access: Access,
+    /// Those that are written to.
+    topics: Vec<String>,
+    /// What a transaction may not do, until it is aborted.
+    denied: Mutex<Option<String>>,
 }
 
 impl KafkaSink {
@@ -76,10 +80,16 @@ impl KafkaSink {
             .set("message.max.bytes", "16000000")
             .set("queue.buffering.max.kbytes", "65536");
         client.pass_through(&mut settings);
-        let context = Callbacks { trouble: Trouble::default(), access: Access::new(client) };
-        let producer = settings.create_with_context(context).map_err(|error| failed(&error))?;
+        let access = Access::new(client);
+        let context = Callbacks {
+            trouble: Trouble::default(),
+            access: access.clone(),
+            topics: Channel::ALL.into_iter().filter_map(|channel| config.topic(channel).map(str::to_owned)).collect(),
+            denied: Mutex::default(),
+        };
+        let producer = settings.create_with_context(context).map_err(|error| failed(&kafka::explain(&error, "")))?;
         let topics = Channel::ALL.map(|channel| config.topic(channel).map(str::to_owned));
-        Ok(Self { producer, topics, transactions: transactional_id.map(Transactions::new) })
+        Ok(Self { producer, topics, transactions: transactional_id.map(|id| Transactions::new(id, access)) })
     }
 
     /// Checks that every output topic exists; a broker that creates topics by itself creates them now.
@@ -130,7 +140,7 @@ impl Sink for KafkaSink {
             receipt.acknowledge();
             match (error.rdkafka_error_code(), &self.transactions) {
                 (Some(RDKafkaErrorCode::QueueFull), _) => SinkError::Full,
-                (_, Some(transactions)) => transactions.explain(&self.producer, &error).into(),
+                (_, Some(transactions)) => self.denied(transactions.explain(&self.producer, &error)).into(),
                 _ => SinkError::Failed(format!("topic `{topic}`: {}", kafka::explain(&error, ""))),
             }
         })
@@ -158,11 +168,25 @@ impl Sink for KafkaSink {
 
     fn abort(&self) -> Result<(), SinkError> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        Ok(transactions.abort(&self.producer)?)
+        transactions.abort(&self.producer).map_err(|broken| self.denied(broken))?;
+        *self.producer.context().denied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
     }
 
     fn transactions(&self) -> Option<Ended> {
         self.transactions.as_ref().map(Transactions::ended)
+    }
+}
+
+impl KafkaSink {
+    /// Says of a transaction that failed for want of a right, which one it is.
+    fn denied(&self, broken: Broken) -> Broken {
+        let denied = self.producer.context().denied.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (denied, broken) {
+            (Some(denied), Broken::Abort(_)) => Broken::Abort(denied),
+            (Some(denied), Broken::Fatal(_)) => Broken::Fatal(denied),
+            (None, broken) => broken,
+        }
     }
 }
 
@@ -178,7 +202,7 @@ impl From<Broken> for SinkError {
 impl Transactional for KafkaSink {
     fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Broken> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        transactions.commit(&self.producer, Some((offsets, group)))
+        transactions.commit(&self.producer, Some((offsets, group))).map_err(|broken| self.denied(broken))
     }
 
     fn condemn(&self, reason: &str) {
@@ -194,6 +218,10 @@ impl ClientContext for Callbacks {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(topic) = self.topics.iter().find(|topic| kafka::denies(facility, message, topic)) {
+            let denial = self.access.denial(Right::WriteTopic(topic));
+            *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
+        }
         kafka::log(level, facility, message);
     }
 
@@ -215,7 +243,8 @@ impl ProducerContext for Callbacks {
             Ok(_) => receipt.acknowledge(),
             Err((error, message)) => {
                 let topic = message.topic();
-                let why = self.access.explain(error, "", &[Right::WriteTopic(topic)]);
+                let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let why = denied.unwrap_or_else(|| self.access.explain(error, "", &[Right::WriteTopic(topic)]));
                 receipt.fail(format!("topic `{topic}`: {why}"));
             }
         }

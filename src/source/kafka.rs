@@ -424,7 +424,10 @@ impl ConsumerContext for Callbacks {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         match result {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => tracing::warn!(%error, "a commit failed; librdkafka tries again"),
+            Err(error) => {
+                let error = self.explain(&error, "");
+                tracing::warn!(error, "a commit failed; librdkafka tries again");
+            }
         }
     }
 
