@@ -47,6 +47,8 @@ if [[ $purpose == test || $purpose == ops ]]; then
     if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need python3 python3-venv; fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
     has valgrind || need valgrind
+    # Makes the certificates of the secured broker.
+    has openssl || need openssl
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
     has systemd-analyze || need systemd
 fi

@@ -43,7 +43,7 @@ impl Broker {
                 assert!(broker.answers_within(Duration::from_secs(10)), "no broker at STRAYD_TEST_BROKERS={brokers}");
                 Ok(broker)
             }
-            Err(_) => Self::start(0),
+            Err(_) => Self::start(0, &Extra::default()),
         });
         shared.as_ref().map_err(|why| skip_without_kafka(why)).ok()
     }
@@ -55,7 +55,12 @@ impl Broker {
 
     /// The same with `n_doors` listeners more, each of which says that it is reached by another port: see [`Self::doors`].
     pub fn own_with_doors(n_doors: usize) -> Option<Self> {
-        Self::start(n_doors).map_err(|why| skip_without_kafka(&why)).ok()
+        Self::start(n_doors, &Extra::default()).map_err(|why| skip_without_kafka(&why)).ok()
+    }
+
+    /// A broker of the test's own that is set up in more ways than the others.
+    pub fn own_with(extra: &Extra) -> Option<Self> {
+        Self::start(0, extra).map_err(|why| skip_without_kafka(&why)).ok()
     }
 
     /// A broker that somebody else runs, by its bootstrap address.
@@ -64,12 +69,12 @@ impl Broker {
     }
 
     /// Starts a broker, which ends when it is dropped. Errors say what is missing.
-    fn start(n_doors: usize) -> Result<Self, String> {
+    fn start(n_doors: usize, extra: &Extra) -> Result<Self, String> {
         java_17()?;
         let libs = fetch()?;
         let mut why = String::new();
         for _ in 0..3 {
-            match Self::try_start(&libs, n_doors) {
+            match Self::try_start(&libs, n_doors, extra) {
                 Ok(broker) => return Ok(broker),
                 Err(reason) => why = reason, // another process may have taken a port between choice and use
             }
@@ -106,6 +111,11 @@ impl Broker {
         assert!(self.answers_within(START_MAX), "the broker didn't start again: {}", guard.last_words());
     }
 
+    /// The broker's folder, where it is ours; it goes with the broker.
+    pub fn dir(&self) -> Option<&Path> {
+        self.guard.as_ref().map(Guard::dir)
+    }
+
     /// Process id of the broker, where it is ours.
     pub fn pid(&self) -> Option<u32> {
         self.guard.as_ref().map(Guard::pid)
@@ -136,15 +146,16 @@ impl Broker {
         Paused { guard }
     }
 
-    fn try_start(libs: &Path, n_doors: usize) -> Result<Self, String> {
+    fn try_start(libs: &Path, n_doors: usize, extra: &Extra) -> Result<Self, String> {
         let [port, sasl, controller] = std::array::from_fn(|_| free_port());
         let doors: Vec<[u16; 2]> = (0..n_doors).map(|_| [free_port(), free_port()]).collect();
         let dir = std::env::temp_dir().join(unique("strayd-kafka"));
         let properties = dir.join("server.properties");
         let log4j = dir.join("log4j2.properties");
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        extra.prepare.iter().for_each(|prepare| prepare(&dir));
         fs::write(&log4j, LOG4J_PROPERTIES).map_err(|e| format!("{}: {e}", log4j.display()))?;
-        fs::write(&properties, server_properties(&dir, [port, sasl, controller], &doors))
+        fs::write(&properties, server_properties(&dir, [port, sasl, controller], &doors, extra))
             .map_err(|e| format!("{}: {e}", properties.display()))?;
 
         let mut java: Vec<String> = JAVA_OPTIONS.map(str::to_owned).into();
@@ -152,7 +163,12 @@ impl Broker {
         java.extend(["-cp".to_owned(), format!("{}/*", libs.display())]);
         let properties = properties.display().to_string();
         let format = ["kafka.tools.StorageTool", "format", "--cluster-id", "c3RyYXlkLXRlc3RzLTAwMQ", "-c", &properties];
-        let done = Command::new("java").args(&java).args(format).output().map_err(|e| format!("java: {e}"))?;
+        let done = Command::new("java")
+            .args(&java)
+            .args(format)
+            .args(&extra.format)
+            .output()
+            .map_err(|e| format!("java: {e}"))?;
         if !done.status.success() {
             fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
             return Err(format!("formatting the storage failed: {}", String::from_utf8_lossy(&done.stderr)));
@@ -167,6 +183,19 @@ impl Broker {
         }
         Err(format!("the broker didn't start: {}", broker.guard.expect("set above").last_words()))
     }
+}
+
+/// What a test's own broker has beside what every one has.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Listeners at `localhost`: name, port, and Kafka's word for the protocol.
+    pub listeners: Vec<(&'static str, u16, &'static str)>,
+    /// Lines of server.properties; `{dir}` stands for the broker's folder.
+    pub properties: String,
+    /// Arguments of the storage's formatting.
+    pub format: Vec<String>,
+    /// Puts into the broker's folder what those lines speak of.
+    pub prepare: Option<fn(&Path)>,
 }
 
 /// Reports a skip, or panics where a Kafka is required.
@@ -188,19 +217,22 @@ impl Drop for Paused<'_> {
     }
 }
 
-fn server_properties(dir: &Path, [port, sasl, controller]: [u16; 3], doors: &[[u16; 2]]) -> String {
+fn server_properties(dir: &Path, [port, sasl, controller]: [u16; 3], doors: &[[u16; 2]], extra: &Extra) -> String {
     let data = dir.join("data");
     let listeners = format!("PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}");
     let listener = |i: usize, port: u16| format!(",DOOR{i}://127.0.0.1:{port}");
     let bound: String = doors.iter().enumerate().map(|(i, [_, bound])| listener(i, *bound)).collect();
     let said: String = doors.iter().enumerate().map(|(i, [said, _])| listener(i, *said)).collect();
     let map = SERVER_PROPERTIES.lines().find(|line| line.starts_with("listener.security.protocol.map="));
+    let more: String = extra.listeners.iter().map(|(name, port, _)| format!(",{name}://localhost:{port}")).collect();
+    let secured: String = extra.listeners.iter().map(|(name, _, protocol)| format!(",{name}:{protocol}")).collect();
     let plain: String = (0..doors.len()).map(|i| format!(",DOOR{i}:PLAINTEXT")).collect();
     format!(
-        "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n{}{plain}\n\
-         listeners={listeners}{bound},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}{said}\n",
+        "{SERVER_PROPERTIES}\nlog.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n{}{plain}{secured}\n\
+         listeners={listeners}{bound}{more},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}{said}{more}\n{}\n",
         data.display(),
-        map.expect("the file has the map")
+        map.expect("the file has the map"),
+        extra.properties.replace("{dir}", &dir.display().to_string())
     )
 }
 

@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -82,6 +82,13 @@ impl Launch {
     /// The same with another program, for tests of this file.
     pub fn program<const N: usize>(self, program: &str, args: [&str; N]) -> Self {
         Self { program: program.into(), args: args.map(str::to_owned).into(), ..self }
+    }
+
+    /// Runs another command with the daemon's configuration: `strayd WORDS… --config FILE …`.
+    pub fn ask(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command.args(words).args(&self.args[1..]).envs(self.envs.iter().map(|(key, value)| (key, value)));
+        command.current_dir(self.dir()).output().expect("the program can be run")
     }
 
     /// The daemon's working directory.

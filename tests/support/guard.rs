@@ -60,6 +60,11 @@ impl Guard {
         Self { shell, talk: Mutex::new(Some((stdin, stdout))), pid, dir: dir.to_owned() }
     }
 
+    /// The folder that goes with the program.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Kills the program with SIGKILL, and returns when it is gone; the folder stays.
     pub fn end(&self) {
         self.say("end\n");

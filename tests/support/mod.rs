@@ -29,7 +29,9 @@ mod metrics;
 mod prometheus;
 mod python;
 mod same;
+mod secured;
 mod setup;
+mod token;
 mod watching;
 
 use std::io::Write;
@@ -38,7 +40,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use broker::{Broker, Paused};
+pub use broker::{Broker, Extra, Paused};
 pub use client::{Committed, Outgoing, Record, Sender};
 pub use daemon::{Daemon, Launch};
 pub use data::{DataSet, Sensors, auc_roc, to_json};
@@ -50,7 +52,9 @@ pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
 pub use python::python;
 pub use same::says_the_same;
+pub use secured::{Acl, Keys, Secured};
 pub use setup::Topics;
+pub use token::{TokenEndpoint, basic, unsigned_token};
 pub use watching::{DASHBOARDS, RULES, alerts, dashboards, metrics_of, panels, rules, shipped, shipped_text, targets};
 
 /// Waits until `condition` holds and panics with `what` when it doesn't within `deadline`.
