@@ -68,11 +68,17 @@ fn what_confluents_serialisers_write_is_read_bit_by_bit() {
     let real = std::env::var("STRAYD_SCHEMA_REGISTRY").ok();
     let url = real.clone().unwrap_or_else(|| registry.url());
     let mut avro = reader(Format::Avro, &at(url.clone()));
+    let mut protobuf = reader(Format::Protobuf, &at(url.clone()));
     let mut msgpack = reader(Format::Msgpack, &at(url.clone()));
     let samples = written(&[&url]);
-    assert_eq!(samples.len(), 151, "two versions of a schema, one that refers to another, and MessagePack");
+    assert_eq!(samples.len(), 201, "two versions of a schema, one that refers to another, Protobuf and MessagePack");
     for sample in &samples {
-        assert_reads(if sample.kind == "avro" { &mut *avro } else { &mut *msgpack }, sample);
+        let reader = match &*sample.kind {
+            "avro" => &mut avro,
+            "protobuf" => &mut protobuf,
+            _ => &mut msgpack,
+        };
+        assert_reads(&mut **reader, sample);
     }
     let unknown = [&[0, 0, 0, 3, 231], &samples[0].payload[5..]].concat();
     let reject = avro.decode(&unknown, &mut [f32::NAN; NAMES.len()]).expect_err("no such schema");

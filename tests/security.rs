@@ -183,7 +183,11 @@ impl<'a> Stage<'a> {
         });
         assert!(has_ended, "it ends: {}", daemon.said());
         self.secured.grant(&self.principal, acl);
-        eprintln!("told after {told_after:.1?}, ended after {:.1?}: {}", daemon.age() - told_after, acl.options());
+        eprintln!(
+            "told after {told_after:.1?}, ended after {:.1?}: {}",
+            daemon.age().saturating_sub(told_after),
+            acl.options()
+        );
     }
 }
 

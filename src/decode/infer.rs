@@ -101,7 +101,7 @@ pub enum InferError {
 pub fn infer(config: &Config, hints: Hints<'_>, sample: &[Vec<u8>]) -> Result<Inferred, InferError> {
     match config.format {
         Format::Packed => packed(hints, sample),
-        Format::Json | Format::Csv | Format::Msgpack | Format::Avro => json(config, hints, sample),
+        Format::Json | Format::Csv | Format::Msgpack | Format::Avro | Format::Protobuf => json(config, hints, sample),
     }
 }
 

@@ -12,8 +12,10 @@ mod described_tests;
 mod field;
 mod infer;
 mod json;
+mod message;
 mod msgpack;
 mod packed;
+mod protobuf;
 mod seen;
 mod transcribe;
 mod wire;
@@ -28,6 +30,7 @@ pub use infer::{Hints, Holds, InferError, Inferred, Observed, infer, transcribe}
 pub use json::Json;
 pub use msgpack::MessagePack;
 pub use packed::Packed;
+pub use protobuf::Protobuf;
 pub use wire::{Written, WrittenIn};
 
 /// Wire format of the features topic.
@@ -45,6 +48,8 @@ pub enum Format {
     Msgpack,
     /// Avro in the Confluent wire format, with the writer's schema from a schema registry.
     Avro,
+    /// Protocol Buffers in the Confluent wire format, with the writer's schema from a schema registry.
+    Protobuf,
 }
 
 impl Format {
@@ -56,12 +61,13 @@ impl Format {
             Self::Csv => "csv",
             Self::Msgpack => "msgpack",
             Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
         }
     }
 
     /// Whether records are read by schemas of a schema registry.
     pub fn needs_registry(self) -> bool {
-        matches!(self, Self::Avro)
+        matches!(self, Self::Avro | Self::Protobuf)
     }
 }
 
@@ -234,6 +240,7 @@ pub fn build(config: &Config, fields: &[Field]) -> Box<dyn Decoder> {
         Format::Csv => Box::new(Csv::new(config, fields)),
         Format::Msgpack => Box::new(MessagePack::new(config, fields)),
         Format::Avro => Box::new(Avro::new(config, fields)),
+        Format::Protobuf => Box::new(Protobuf::new(config, fields)),
     }
 }
 

@@ -11,6 +11,8 @@ import sys
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 import msgpack
 
 CONTEXT = SerializationContext("readings", MessageField.VALUE)
@@ -23,6 +25,21 @@ FIRST = {"type": "record", "name": "Reading", "fields": [
 # A writer of tomorrow: `n` is gone, `rpm` has come.
 SECOND = {"type": "record", "name": "Reading", "fields": FIRST["fields"][:2] + [
     {"name": "rpm", "type": "int", "default": 0}, FIRST["fields"][3]]}
+
+
+def proto_class():
+    """A message of `FIRST`'s fields, and a message in a message, as protoc would make it of proto3."""
+    file = descriptor_pb2.FileDescriptorProto(name="reading.proto", syntax="proto3")
+    file.message_type.add(name="Other")
+    reading = file.message_type.add(name="Reading")
+    types = {"temp": 1, "flow": 2, "n": 3, "on": 8}
+    for number, (name, kind) in enumerate(types.items(), 1):
+        reading.field.add(name=name, number=number, type=kind, label=1)
+    reading.oneof_decl.add(name="_temp")
+    reading.field[0].oneof_index, reading.field[0].proto3_optional = 0, True
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Reading"))
 
 
 def single(value):
@@ -51,6 +68,11 @@ def main():
     reference = SchemaReference("plant.Pump", "pump", 1)
     serialise = AvroSerializer(client, Schema(json.dumps(outer), "AVRO", [reference]))
     say("avro", serialise({"pump": {"load": 0.25}}, CONTEXT), {"pump.load": 0.25})
+    message = proto_class()
+    serialise = ProtobufSerializer(message, client, {"use.deprecated.format": False})
+    for _ in range(50):
+        values = record(rng, ["temp", "flow", "n", "on"])
+        say("protobuf", serialise(message(**values), CONTEXT), values)
     for _ in range(50):
         values = record(rng, ["temp", "flow", "n", "on"])
         say("msgpack", msgpack.packb(values), values)
