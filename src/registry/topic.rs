@@ -63,6 +63,15 @@ enum Reading {
     Orphaned,
 }
 
+/// How far a call reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until the end of the topic.
+    End,
+    /// Until nothing more is at hand.
+    Nothing,
+}
+
 /// The topic, and this process's copy of what it holds.
 pub struct TopicLog {
     topic: String,
@@ -183,11 +192,18 @@ impl TopicLog {
     ///
     /// Errors: what is wrong, in words for the user; the copy stays as it is, and trying again may help.
     pub fn pull(&mut self) -> Result<(), String> {
+        // A client that shows tokens gets them by being polled, and before it has one it is told nothing.
+        if self.reading == Reading::Stale {
+            // What comes is read again from the beginning.
+            drop(self.reader.poll(Duration::ZERO));
+        } else {
+            self.read(Until::Nothing)?;
+        }
         self.probe()?;
         if self.reading == Reading::Stale {
             self.begin()?;
         }
-        self.read_to_end()?;
+        self.read(Until::End)?;
         if self.reading == Reading::Begun {
             (self.reading, self.was_whole) = (Reading::Whole, true);
         }
@@ -197,10 +213,11 @@ impl TopicLog {
         self.mirror.settle().map_err(|error| of_disk(&self.mirror, &error))
     }
 
-    fn read_to_end(&mut self) -> Result<(), String> {
+    fn read(&mut self, until: Until) -> Result<(), String> {
         let deadline = Instant::now() + END_TIMEOUT;
         loop {
-            let wait = if self.at_end { Duration::ZERO } else { Duration::from_millis(100) };
+            let is_over = self.at_end || until == Until::Nothing;
+            let wait = if is_over { Duration::ZERO } else { Duration::from_millis(100) };
             match self.reader.poll(wait) {
                 Some(Ok(message)) => {
                     let (next, piece) = (message.offset() + 1, piece_of(&message));
@@ -215,7 +232,7 @@ impl TopicLog {
                 Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
                 Some(Err(error)) if kafka::is_of_group(&error) => {}
                 Some(Err(error)) => return Err(self.failed(&error)),
-                None if self.at_end => return Ok(()),
+                None if is_over => return Ok(()),
                 None if Instant::now() >= deadline => {
                     let reported = self.reader.context().trouble.take();
                     return Err(reported.unwrap_or_else(|| "its end was not reached in time".into()));
@@ -269,7 +286,7 @@ impl TopicLog {
         if !self.mirror.is_empty() {
             self.reading = Reading::Stale;
             self.begin()?;
-            self.read_to_end()?;
+            self.read(Until::End)?;
             (self.reading, self.was_whole) = (Reading::Whole, true);
         } else if self.leads() {
             self.write_changes()?;
