@@ -88,7 +88,7 @@ fn oracle(mode: &Mode) {
     let began = Instant::now();
     until(Duration::from_secs_f64(seconds) * 3 + LATER, &mut fleet, "the storm to be over", |fleet| {
         storm.blow(fleet);
-        began.elapsed().as_secs_f64() >= seconds && storm.has_shown_all()
+        began.elapsed().as_secs_f64() >= seconds && storm.has_shown_all(fleet)
     });
     let lasted = began.elapsed();
     storm.calm(&mut fleet);

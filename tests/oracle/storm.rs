@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::clock;
 use super::fleet::{Fleet, N_REPLICAS, ON_SMALL_DISK, SESSION, WITH_CLOCK};
-use crate::support::{Broker, Way};
+use crate::support::{Broker, Door, Way};
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +106,13 @@ impl<'a> Storm<'a> {
         Self { broker, rng, deck, n_decks: 0, next: Instant::now(), undo, counts, missing }
     }
 
-    /// Whether a whole deck has been dealt, and no clock is off.
-    pub fn has_shown_all(&self) -> bool {
+    /// Whether a whole deck has been dealt, no clock is off, and the doors have done what they were told: a replica that
+    /// had been killed had nothing to hold.
+    pub fn has_shown_all(&self, fleet: &Fleet) -> bool {
         let is_dealt = self.n_decks > 1 || (self.n_decks == 1 && self.deck.is_empty());
-        is_dealt && !self.is_on(|undo| matches!(undo, Undo::Clock(_)))
+        let has_any = |n: fn(&Door) -> u64| fleet.replicas.iter().any(|replica| n(&replica.door) > 0);
+        let is_off = self.is_on(|undo| matches!(undo, Undo::Clock(_)));
+        is_dealt && !is_off && has_any(Door::n_dropped) && has_any(Door::n_held)
     }
 
     /// Takes back what is over, and deals a card when it is time.
