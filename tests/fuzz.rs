@@ -6,6 +6,8 @@
 
 #[path = "fuzz/engine.rs"]
 mod engine;
+#[path = "fuzz/formats.rs"]
+mod formats;
 #[path = "fuzz/pieces.rs"]
 mod pieces;
 #[path = "fuzz/stored.rs"]
@@ -23,6 +25,26 @@ fn json_records_are_read_or_refused() {
 #[test]
 fn packed_records_are_read_or_refused() {
     fuzz(wire::packed());
+}
+
+#[test]
+fn lines_of_csv_are_read_or_refused() {
+    fuzz(formats::csv());
+}
+
+#[test]
+fn messagepack_records_are_read_or_refused() {
+    fuzz(formats::msgpack());
+}
+
+#[test]
+fn avro_records_are_read_or_refused() {
+    fuzz(formats::avro());
+}
+
+#[test]
+fn protobuf_records_are_read_or_refused() {
+    fuzz(formats::protobuf());
 }
 
 #[test]

@@ -45,18 +45,29 @@ fn fields() -> Vec<Field> {
 }
 
 /// Decoders of one format, with every setting that changes how it reads.
-fn decoders(format: Format) -> Vec<Box<dyn Decoder>> {
+pub fn decoders(format: Format) -> Vec<Box<dyn Decoder>> {
     let plain = Config { format, ..Config::default() };
     let settings = [
         plain.clone(),
         Config { time_field: Some("at".into()), passthrough: vec!["site".into(), "a\"b".into()], ..plain.clone() },
         Config { field: Some("vector".into()), time_field: Some("at".into()), payload_bytes_max: 4096, ..plain },
     ];
+    if format == Format::Csv {
+        return of_lines(&settings);
+    }
     settings.iter().map(|config| decode::build(config, &fields())).collect()
 }
 
+/// The same for a format without fields inside fields, whose columns have names.
+fn of_lines(settings: &[Config]) -> Vec<Box<dyn Decoder>> {
+    let columns = ["temp", "open", "state", "é", "at", "site"].map(str::to_owned).to_vec();
+    let named = |config: &Config| Config { columns: columns.clone(), delimiter: ';', field: None, ..config.clone() };
+    let all = [settings[0].clone(), named(&settings[1]), Config { delimiter: ',', ..named(&settings[1]) }];
+    all.iter().map(|config| decode::build(config, &fields())).collect()
+}
+
 /// Decodes, and holds what was accepted to what every later stage relies on.
-fn decoded(decoder: &mut dyn Decoder, payload: &[u8]) -> String {
+pub fn decoded(decoder: &mut dyn Decoder, payload: &[u8]) -> String {
     let mut values = vec![f32::NAN; fields().len()];
     match decoder.decode(payload, &mut values) {
         Ok(decoded) => {
