@@ -327,6 +327,12 @@ impl Callbacks {
     fn settle(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) -> Result<usize, Broken> {
         if let Some(transactions) = &self.transactions {
             let group = consumer.group_metadata().expect("a consumer always has a group");
+            // A member that the group has dropped has no id and no generation any more, and from such a one the broker takes
+            // offsets without a question: they would be committed beside those of the next owner. Looked at after the group
+            // was asked. What is open is condemned by the rebalance, which the next poll serves.
+            if consumer.assignment_lost() {
+                return Ok(positions.len());
+            }
             transactions.commit(&list_of(&self.topics, positions), &group)?;
         }
         // With a transaction for the lag alone: nothing commits what is stored here.
