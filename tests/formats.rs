@@ -22,10 +22,11 @@ use strayd::pipeline::lane::{Lane, Step};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
 use strayd::schema_registry::{self, HttpRegistry, Schemas};
-use strayd::sink::{MemorySink, Sink};
+use strayd::sink::{Channel, MemorySink, Sent, Sink};
 use strayd::source::{MemorySource, Stored};
 use strayd::telemetry::Metrics;
 use strayd::telemetry::health::{Health, Phase};
+use strayd::threshold::Kind;
 use strayd::train::{self, Rows};
 use support::{Registry, Sample, free_port, written};
 
@@ -124,13 +125,24 @@ fn a_registry_may_want_a_password_and_be_reached_over_tls() {
     assert!(trouble(&config).contains("is answered by 401"));
 }
 
-/// A lane over Avro records of one partition, with a model of their two features.
-fn lane(payloads: Vec<Vec<u8>>, url: String) -> (Lane, Health, Arc<std::sync::Mutex<Vec<strayd::source::Position>>>) {
+/// What a lane was given, and what it has done.
+struct Bench {
+    lane: Lane,
+    health: Health,
+    settled: Arc<std::sync::Mutex<Vec<strayd::source::Position>>>,
+    sink: Arc<MemorySink>,
+}
+
+/// A lane over Avro records of one partition, each with its number as a trace, with a model of their two features to which
+/// everything is an anomaly.
+fn lane(payloads: Vec<Vec<u8>>, url: String) -> Bench {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let values = Array2::from_shape_fn((600, 2), |_| rng.random_range(-1.0..1.0f32));
-    let source = MemorySource::new(
-        payloads.into_iter().map(|payload| Stored { payload: Some(payload), ..Stored::default() }).collect(),
-    );
+    let stored = |(i, payload): (usize, Vec<u8>)| {
+        let headers = vec![("traceparent".to_owned(), i.to_string().into_bytes())];
+        Stored { payload: Some(payload), headers, ..Stored::default() }
+    };
+    let source = MemorySource::new(payloads.into_iter().enumerate().map(stored).collect());
     let rows = Rows { values, ids: (0..600).map(|offset| RecordId { partition: 0.into(), offset }).collect() };
     let schema = Arc::new(Schema::new(["temp", "flow"]).expect("two names"));
     let fitted = train::fit(schema, &rows, &train::Config::default(), 0, &mut |_| ControlFlow::Continue(()));
@@ -139,14 +151,16 @@ fn lane(payloads: Vec<Vec<u8>>, url: String) -> (Lane, Health, Arc<std::sync::Mu
     raw.decode.format = Format::Avro;
     raw.schema_registry = at(url);
     raw.pipeline.rows_max = 16;
+    (raw.threshold.kind, raw.threshold.z) = (Kind::Fixed, -1e6);
     let config = Config::check(raw).expect("the configuration is right");
     let health = Health::new(1);
     let shared = app::shared(&config, Arc::new(Metrics::new()), health.clone());
     shared.cell.swap(Arc::new(fitted.expect("600 rows are enough").into_model(1, 0)));
-    let sink: Arc<dyn Sink> = Arc::new(MemorySink::default());
-    let settling = Arc::new(Settling::new(Arc::clone(&sink), Duration::ZERO, 0));
+    let sink = Arc::new(MemorySink::default());
+    let shown = Arc::clone(&sink) as Arc<dyn Sink>;
+    let settling = Arc::new(Settling::new(Arc::clone(&shown), Duration::ZERO, 0));
     let settled = source.settled();
-    (Lane::new(0, shared, Box::new(source), sink, settling), health, settled)
+    Bench { lane: Lane::new(0, shared, Box::new(source), shown, settling), health, settled, sink }
 }
 
 #[test]
@@ -158,7 +172,7 @@ fn records_wait_for_a_registry_that_is_away_and_none_is_lost() {
         samples.into_iter().filter(|sample| sample.kind == "avro").map(|sample| sample.payload).take(100).collect();
     let url = registry.url();
     drop(registry);
-    let (mut lane, health, settled) = lane(payloads, url.clone());
+    let Bench { mut lane, health, settled, sink } = lane(payloads, url.clone());
     let last = |settled: &std::sync::Mutex<Vec<strayd::source::Position>>| {
         settled.lock().expect("nobody panicked").last().map(|position| position.next.offset)
     };
@@ -178,4 +192,12 @@ fn records_wait_for_a_registry_that_is_away_and_none_is_lost() {
         assert!(Instant::now() < deadline, "settled: {:?}", settled.lock());
         lane.step().expect("the lane goes on");
     }
+    // What has waited keeps its headers, as what was read with it does.
+    let anomalies: Vec<Sent> = sink.take().into_iter().filter(|sent| sent.channel == Channel::Anomalies).collect();
+    for anomaly in &anomalies {
+        let value: Value = serde_json::from_slice(&anomaly.value).expect("JSON");
+        let offset = value["source"]["offset"].to_string().into_bytes();
+        assert!(anomaly.headers.contains(&("traceparent".to_owned(), Some(offset))), "{:?}", anomaly.headers);
+    }
+    assert!(anomalies.len() > 50, "{} anomalies", anomalies.len());
 }
