@@ -221,10 +221,10 @@ fn writing(model: Arc<Model>, rows: ArrayView2<'_, f32>) {
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
     measure(N_BATCH, 2, || {
         let occasion = Occasion::new(&model);
-        for (i, row) in batch.rows().iter().enumerate() {
+        for i in 0..batch.len() {
             let score = Score::new(workspace.raw()[i], 1.0, workspace.z()[i], &verdict, severity);
             let judged =
-                Judged { batch: &batch, row, score, workspace: &workspace, at: i, headers: None, occasion: &occasion };
+                Judged { batch: &batch, workspace: &workspace, at: i, score, headers: None, occasion: &occasion };
             publisher.anomaly(&judged, &why, None, &receipt).expect("the sink takes all");
         }
     });

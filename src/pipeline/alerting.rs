@@ -118,17 +118,17 @@ impl Alerting {
         self.tell(publisher, outcome.receipt)?;
         if outcome.verdict.shifted {
             self.n_shifts += 1;
-            let (partition, offset) = (judged.row.id.partition, judged.row.id.offset);
+            let (partition, offset) = (judged.row().id.partition, judged.row().id.offset);
             tracing::warn!(%partition, offset, "the scores of a partition have shifted for good");
         }
         let Some((severity, why)) = why else { return Ok(()) };
-        if !self.limit.admits(judged.row.time_ms) {
+        if !self.limit.admits(judged.row().time_ms) {
             counts.n_withheld[Withheld::RateLimit as usize] += 1;
             return Ok(());
         }
         let at = Severity::ALL.iter().position(|known| *known == severity);
         counts.n_anomalies[at.expect("every severity is in the list")] += 1;
-        let topic = self.shared.topics.name(judged.row.id.partition.topic);
+        let topic = self.shared.topics.name(judged.row().id.partition.topic);
         let incident = summary.map(|summary| IncidentRef::new(&summary, topic, &self.shared.detector));
         publisher.anomaly(judged, &why, incident.as_ref(), outcome.receipt)
     }
@@ -137,7 +137,7 @@ impl Alerting {
     pub fn silent(&mut self, judged: &Judged<'_, '_>, outcome: Outcome<'_>, explain: impl FnOnce() -> Explanation) {
         let mut uncounted = BatchCounts::default();
         if self.take(judged, outcome, &mut uncounted, explain).1.is_some() {
-            self.limit.admits(judged.row.time_ms);
+            self.limit.admits(judged.row().time_ms);
         }
         self.events.clear();
     }
@@ -162,7 +162,7 @@ impl Alerting {
         counts: &mut BatchCounts,
         explain: impl FnOnce() -> Explanation,
     ) -> (Option<Summary>, Option<(Severity, Explanation)>) {
-        let (row, score) = (judged.row, judged.score);
+        let (row, score) = (judged.row(), judged.score);
         let key = judged.batch.carried(row).key;
         let mut why = score.severity.map(|severity| (severity, explain()));
         if let Some((severity, reasons)) = &why {

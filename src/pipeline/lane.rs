@@ -385,14 +385,16 @@ pub fn explain(
     let mut workspace = Workspace::new();
     model.score(batch.values(), &mut workspace);
     let mut threshold = shared.threshold_of(model);
-    let (Some(row), false) = (batch.rows().first(), workspace.z()[0].is_nan()) else { return Ok(()) };
+    if batch.is_empty() || workspace.z()[0].is_nan() {
+        return Ok(());
+    }
     let verdict = verdict.unwrap_or_else(|| threshold.judge(workspace.z()[0]));
     let (raw, limit) = (workspace.raw()[0], model.calibration.raw(verdict.z_at_alert));
     let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, shared.target(model)));
     let z = workspace.z()[0];
     let score = Score::new(raw, limit, z, &verdict, severity);
     let occasion = Occasion::new(model);
-    let judged = Judged { batch, row, score, workspace: &workspace, at: 0, headers: None, occasion: &occasion };
+    let judged = Judged { batch, workspace: &workspace, at: 0, score, headers: None, occasion: &occasion };
     let why = model.explain(batch.values().row(0), &workspace, 0, shared.output.features_max);
     publisher.anomaly(&judged, &why, None, &Receipt::default())
 }

@@ -51,18 +51,23 @@ pub struct Publisher {
 pub struct Judged<'a, 'm> {
     /// The batch that the row belongs to.
     pub batch: &'a Batch,
-    /// The row.
-    pub row: &'a Row,
+    /// What scoring has left of the batch.
+    pub workspace: &'a Workspace,
+    /// The row's place in the batch.
+    pub at: usize,
     /// Its score.
     pub score: Score,
-    /// The scored batch, and which of its rows it is.
-    pub workspace: &'a Workspace,
-    /// See `workspace`.
-    pub at: usize,
     /// The headers that its record came with, where it came from a stream.
     pub headers: Option<&'a dyn Headers>,
     /// What it has in common with the others of its batch.
     pub occasion: &'a Occasion<'m>,
+}
+
+impl<'a> Judged<'a, '_> {
+    /// The row.
+    pub fn row(&self) -> &'a Row {
+        &self.batch.rows()[self.at]
+    }
 }
 
 /// What the records of one batch say alike; put into words when the first is published.
@@ -129,10 +134,10 @@ impl Publisher {
         incident: Option<&IncidentRef>,
         receipt: &Receipt,
     ) -> Result<(), LaneError> {
-        let carried = judged.batch.carried(judged.row);
+        let carried = judged.batch.carried(judged.row());
         let entity = carried.key.map(String::from_utf8_lossy);
-        let id = self.id_of(judged.row.id);
-        let event_time = rfc3339(judged.row.time_ms);
+        let id = self.id_of(judged.row().id);
+        let event_time = rfc3339(judged.row().time_ms);
         let passthrough = carried.passthrough.filter(|bytes| bytes.len() <= PASSTHROUGH_BYTES_MAX);
         let passthrough = passthrough.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let record = Anomaly {
@@ -142,7 +147,7 @@ impl Publisher {
             entity: entity.as_deref(),
             event_time: &event_time,
             scored_time: judged.occasion.scored_time(),
-            source: self.source_of(judged.row.id),
+            source: self.source_of(judged.row().id),
             score: judged.score,
             features: &why.features,
             patterns: &why.patterns,
@@ -157,7 +162,7 @@ impl Publisher {
         let mut headers = self.cloud_event(ANOMALY_TYPE, &id, &event_time, entity.as_deref());
         let trace = judged.headers.and_then(traceparent_of);
         headers.extend(trace.as_deref().map(|trace| ("traceparent", Some(trace))));
-        let time_ms = judged.row.time_ms;
+        let time_ms = judged.row().time_ms;
         let message =
             Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
         self.json(message, &record, receipt)
@@ -213,19 +218,19 @@ impl Publisher {
         if self.shared.output.scores.is_none() {
             return Ok(());
         }
-        let carried = judged.batch.carried(judged.row);
+        let carried = judged.batch.carried(judged.row());
         let entity = carried.key.map(String::from_utf8_lossy);
         let record = Scored {
-            id: &self.id_of(judged.row.id),
-            source: self.source_of(judged.row.id),
+            id: &self.id_of(judged.row().id),
+            source: self.source_of(judged.row().id),
             entity: entity.as_deref(),
-            event_time: &rfc3339(judged.row.time_ms),
+            event_time: &rfc3339(judged.row().time_ms),
             score: judged.score,
             latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.workspace.latents_of(judged.at))),
             model: judged.occasion.model(),
         };
         let headers = [("content-type", Some(&b"application/json"[..]))];
-        let time_ms = judged.row.time_ms;
+        let time_ms = judged.row().time_ms;
         let message = Outgoing { channel: Channel::Scores, key: carried.key, value: &[], time_ms, headers: &headers };
         self.json(message, &record, receipt)
     }

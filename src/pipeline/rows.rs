@@ -84,7 +84,7 @@ pub fn judge(
             let severity = verdict.anomalous.then(|| Severity::of(verdict.p_value, target));
             let score = Score::new(raw, limit.at(verdict.z_at_alert), z, &verdict, severity);
             let came = Came { source, waited, id: row.id };
-            let judged = Judged { batch, row, score, workspace, at: i, headers: Some(&came), occasion: &occasion };
+            let judged = Judged { batch, workspace, at: i, score, headers: Some(&came), occasion: &occasion };
             if !silent {
                 counts.n_scored += 1;
                 counts.n_alerts += u64::from(verdict.anomalous);

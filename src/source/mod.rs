@@ -155,7 +155,7 @@ pub trait Source: Send {
     fn poll(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError>;
 
     /// Calls `visit` with each header of a record that the last poll handed over, in order. What a poll hands over can give
-    /// its headers too; most records are never asked, and asking costs more than decoding.
+    /// them, too, but most records are never asked, and asking costs an allocation.
     fn headers(&self, _id: RecordId, _visit: &mut dyn FnMut(&str, Option<&[u8]>)) {}
 
     /// Marks everything before `positions` as settled; with exactly once commits what was published with it. Returns how many
