@@ -293,8 +293,13 @@ impl<'a> Storm<'a> {
                     fleet.replicas[i].door.set(Way::Open);
                 }
                 Undo::Start => self.broker.start_again(),
-                // It may have stood still or been killed meanwhile.
-                Undo::Clock(before) if !all && !has_flagged(fleet, before) => self.later(0.5, 1.0, undo),
+                Undo::Clock(before) if !all && !has_flagged(fleet, before) => {
+                    // It may have stood still, been killed or been told to leave meanwhile.
+                    if fleet.off().contains(&WITH_CLOCK) {
+                        fleet.want(WITH_CLOCK);
+                    }
+                    self.later(0.5, 1.0, undo);
+                }
                 Undo::Clock(_) => clock::set(fleet.replicas[WITH_CLOCK].clock.as_ref().expect("it was set"), 0),
                 Undo::Empty => fleet.disk.as_ref().expect("it was filled").empty(),
                 Undo::GiveBack(i) => {
