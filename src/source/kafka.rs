@@ -160,8 +160,8 @@ impl Source for KafkaSource {
         Ok(self.consumer().context().settle(self.consumer(), positions)?)
     }
 
-    fn rewind(&mut self) {
-        self.consumer().context().reassign(self.consumer());
+    fn rewind(&mut self) -> Result<(), String> {
+        self.consumer().context().rewind(self.consumer())
     }
 
     fn lags(&self) -> Vec<(Partition, i64)> {
@@ -327,12 +327,6 @@ impl Callbacks {
     fn settle(&self, consumer: &BaseConsumer<Self>, positions: &[Position]) -> Result<usize, Broken> {
         if let Some(transactions) = &self.transactions {
             let group = consumer.group_metadata().expect("a consumer always has a group");
-            // A member that the group has dropped has no id and no generation any more, and from such a one the broker takes
-            // offsets without a question: they would be committed beside those of the next owner. Looked at after the group
-            // was asked. What is open is condemned by the rebalance, which the next poll serves.
-            if consumer.assignment_lost() {
-                return Ok(positions.len());
-            }
             transactions.commit(&list_of(&self.topics, positions), &group)?;
         }
         // With a transaction for the lag alone: nothing commits what is stored here.
@@ -340,31 +334,40 @@ impl Callbacks {
     }
 
     /// Takes the assigned partitions up again at their committed offsets.
-    fn reassign(&self, consumer: &BaseConsumer<Self>) {
+    ///
+    /// They are sought and not assigned anew: an assignment would answer a rebalance that waits to be served, and keep
+    /// partitions whose next owner reads them already.
+    fn rewind(&self, consumer: &BaseConsumer<Self>) -> Result<(), String> {
+        let failed = |error: &KafkaError| format!("what is committed can't be read again: {}", self.explain(error, ""));
         let mut list = TopicPartitionList::new();
-        match consumer.assignment() {
-            Ok(assigned) => assigned.elements().iter().for_each(|element| {
-                list.add_partition(element.topic(), element.partition());
-            }),
-            Err(error) => tracing::warn!(%error, "the assignment can't be asked for"),
+        for element in consumer.assignment().map_err(|error| failed(&error))?.elements() {
+            list.add_partition(element.topic(), element.partition());
         }
+        let committed = consumer.committed_offsets(list.clone(), self.patience()).map_err(|error| failed(&error))?;
         // What of them is settled and not committed is what comes again.
         let _ = self.listener.revoked(&self.partitions_of(&list), true);
-        let done = consumer.incremental_unassign(&list).and_then(|()| {
-            self.assigned(consumer, &mut list);
-            self.inlet.forward(consumer, &list);
-            consumer.incremental_assign(&list)
-        });
-        if let Err(error) = done {
-            tracing::error!(%error, "partitions can't be read again from their committed offsets on");
+        self.assigned(consumer, &mut list, &committed);
+        for mut element in list.elements() {
+            if element.offset() == Offset::Invalid {
+                let found = committed.find_partition(element.topic(), element.partition()).map(|found| found.offset());
+                let start = found.filter(|offset| matches!(offset, Offset::Offset(_))).unwrap_or(Offset::Beginning);
+                element.set_offset(start).expect("a committed offset is a valid one");
+            }
         }
+        let sought = consumer.seek_partitions(list, REQUEST_TIMEOUT).map_err(|error| failed(&error))?;
+        // One that is not being fetched has not been read either: it will begin where it was told to, or it is leaving.
+        let is_refused = |error: &KafkaError| {
+            !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress))
+        };
+        let refused = sought.elements().into_iter().find_map(|element| element.error().err().filter(is_refused));
+        refused.map_or(Ok(()), |error| Err(failed(&error)))
     }
 
     /// Moves the starts of partitions that come, and tells who listens.
-    fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+    fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList, committed: &TopicPartitionList) {
         self.topic_is_gone.store(false, Ordering::Relaxed);
         let partitions = self.partitions_of(list);
-        let (settled, n_lost) = settled::settled(self, consumer, list, &partitions);
+        let (settled, n_lost) = settled::settled(self, consumer, list, &partitions, committed);
         self.n_lost.fetch_add(n_lost, Ordering::Relaxed);
         let starts = self.listener.assigned(&settled);
         for start in &starts {
@@ -409,7 +412,11 @@ impl ConsumerContext for Callbacks {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.assigned(consumer, list);
+                let committed = consumer.committed_offsets(list.clone(), self.patience()).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
+                    TopicPartitionList::new()
+                });
+                self.assigned(consumer, list, &committed);
                 self.inlet.forward(consumer, list);
                 if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) }
             }

@@ -165,7 +165,11 @@ pub trait Source: Send {
     fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError>;
 
     /// Reads again from the committed offsets on, as if its partitions had just come.
-    fn rewind(&mut self) {}
+    ///
+    /// Errors: what is wrong, in words for the user; trying again may help.
+    fn rewind(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Records between the settled offset and the head, by partition, as last reported.
     fn lags(&self) -> Vec<(Partition, i64)>;

@@ -14,7 +14,7 @@ use crate::source::SourceError;
 /// Shortest and longest pause between two attempts to begin, or to abort.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// So many attempts to abort that fail, and a new start is the better way.
+/// So many attempts to abort, or to read again, that fail, and a new start is the better way.
 const ATTEMPTS_MAX: u32 = 6;
 
 impl Lane {
@@ -70,7 +70,16 @@ impl Lane {
         self.settling.inflight().forget();
         // Thresholds and incidents have seen what will be read again: they are rebuilt like those of a partition that comes.
         self.judge = None;
-        self.source.rewind();
+        attempts = 0;
+        while let Err(reason) = self.source.rewind() {
+            attempts += 1;
+            if attempts >= ATTEMPTS_MAX {
+                return Err(LaneError::Source(reason));
+            }
+            self.trouble(&reason, "it is tried again");
+            self.show_progress(Instant::now());
+            self.sink.poll(PAUSE);
+        }
         Ok(())
     }
 

@@ -34,18 +34,15 @@ impl Standing {
     }
 }
 
-/// What is settled of `partitions`, and how many unread records are gone. Offsets that have left the topic are moved to
+/// What is settled of `partitions` by what the group has `committed`, and how many unread records are gone. Offsets that have left the topic are moved to
 /// the oldest record in `list`, too.
 pub(super) fn settled(
     callbacks: &Callbacks,
     consumer: &BaseConsumer<Callbacks>,
     list: &mut TopicPartitionList,
     partitions: &[Partition],
+    committed: &TopicPartitionList,
 ) -> (Vec<Assigned>, u64) {
-    let committed = consumer.committed_offsets(list.clone(), callbacks.patience()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "committed offsets can't be read: thresholds begin with the model's calibration");
-        TopicPartitionList::new()
-    });
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let (mut n_lost, mut is_answered) = (0, true);
     let of = |&partition: &Partition| {
