@@ -1,4 +1,4 @@
-# One vocabulary: make demo test test-ops test-long fuzz lint fmt bench guard quality clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops test-long fuzz lint fmt bench guard quality deb clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
@@ -7,7 +7,7 @@ SEED ?= 1
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test test-ops test-long fuzz lint fmt bench guard quality clean
+.PHONY: help demo test test-ops test-long fuzz lint fmt bench guard quality deb clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -53,6 +53,11 @@ guard: ## Holds the instructions of each stage to what is recorded (ARGS=record 
 quality: ## Ranks labelled streams, baselines beside (STRAYD_DATA_DIR=folder ARGS="--seeds 3 --sets cardio")
 	@.ci/setup.sh build
 	@cargo bench --locked --quiet --bench quality -- run $(ARGS)
+
+deb: ## Makes a Debian package of a release build in target/debian
+	@.ci/setup.sh build
+	cargo build --release --locked
+	@deploy/debian/build.sh target/release/strayd target/debian
 
 clean: ## Removes what was built
 	cargo clean

@@ -57,6 +57,8 @@ if [[ $purpose == ops ]]; then
     has npm || need npm
     has mmdebstrap || need mmdebstrap
     has script || need bsdutils
+    # Makes the package that the machine installs.
+    has dpkg-shlibdeps || need dpkg-dev
 fi
 
 if ((${#packages[@]})); then

@@ -1,5 +1,5 @@
-//! Boots a Debian with systemd as PID 1 and takes the shipped unit through its life there, with the real daemon on the real
-//! Kafka of this machine. Run by `make test-ops`; needs root and systemd-nspawn, and says SKIPPED elsewhere.
+//! Boots a Debian with systemd as PID 1, installs the package there and takes the unit through its life, with the real daemon
+//! on the real Kafka of this machine; then upgrades, removes and purges the package. Run by `make test-ops`; needs root and systemd-nspawn, and says SKIPPED elsewhere.
 //!
 //! The machine is booted once; each test looks at its own line of the report that tests/systemd/inside.sh writes. What
 //! the container can't show: memory and task limits (no cgroup controllers there), and IPAddressDeny (no BPF).
@@ -38,8 +38,17 @@ fn machine(dir: &Path) -> Result<PathBuf, String> {
     Ok(machine)
 }
 
-/// Installs the package as docs/OPERATING.md says, and the script with its checks.
-fn install(machine: &Path, broker: &Broker, topics: &Topics) {
+/// Makes the Debian package of the program under test, as this version; returns its path.
+fn package(dir: &Path, version: &str) -> PathBuf {
+    let mut build = Command::new(root().join("deploy/debian/build.sh"));
+    build.arg(env!("CARGO_BIN_EXE_strayd")).arg(dir).arg(version).env("DEB_COMPRESSION", "none");
+    let built = build.output().expect("the script can be run");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    String::from_utf8(built.stdout).expect("UTF-8").trim().into()
+}
+
+/// Lays ready the package in two versions, what docs/OPERATING.md says to write beside it, and the script with its checks.
+fn prepare(machine: &Path, broker: &Broker, topics: &Topics) {
     let put = |from: PathBuf, to: &str, mode: u32| {
         let to = machine.join(to);
         fs::create_dir_all(to.parent().expect("it is in a folder")).expect("the machine can be written");
@@ -51,19 +60,17 @@ fn install(machine: &Path, broker: &Broker, topics: &Topics) {
         fs::write(&file, text).expect("the machine can be written");
         put(file, to, mode);
     };
-    put(env!("CARGO_BIN_EXE_strayd").into(), "usr/bin/strayd", 0o755);
-    for unit in ["strayd.service", "strayd@.service"] {
-        put(root().join("systemd").join(unit), &format!("etc/systemd/system/{unit}"), 0o644);
-    }
+    let packages = machine.parent().expect("it is in a folder").join("packages");
+    put(package(&packages, "0.1.0"), "packages/old.deb", 0o644);
+    put(package(&packages, "0.1.1"), "packages/new.deb", 0o644);
     let drop_in = "etc/systemd/system/strayd.service.d";
     // The page says to leave out what isn't used: this broker asks for no password.
     let credentials = fs::read_to_string(root().join("systemd/credentials.conf")).expect("it is shipped");
     let used = |line: &&str| !line.contains("kafka-password");
     let credentials: Vec<&str> = credentials.lines().filter(used).collect();
     write(&format!("{drop_in}/credentials.conf"), &(credentials.join("\n") + "\n"), 0o644);
-    put(root().join("systemd/strayd.default"), "etc/default/strayd", 0o644);
     put(root().join("tests/systemd/inside.sh"), "usr/local/bin/inside", 0o755);
-    write("etc/strayd/admin-token", "token-of-the-test\n", 0o600);
+    write("configuration/admin-token", "token-of-the-test\n", 0o600);
     // The unit's own 30 s would only make the test longer.
     write(&format!("{drop_in}/test.conf"), "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=2s\nRestartSec=1s\n", 0o644);
     let port = free_port();
@@ -77,8 +84,8 @@ fn install(machine: &Path, broker: &Broker, topics: &Topics) {
             topics.dead_letters
         )
     };
-    write("etc/strayd/strayd.toml", &config(&topics.group, port), 0o644);
-    write("etc/strayd/second.toml", &config(&format!("{}-2", topics.group), free_port()), 0o644);
+    write("configuration/strayd.toml", &config(&topics.group, port), 0o644);
+    write("configuration/second.toml", &config(&format!("{}-2", topics.group), free_port()), 0o644);
     let checks = format!(
         "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nEnvironment=ADMIN_PORT={port}\nExecStart=/usr/local/bin/inside\n\
          StandardOutput=journal\nTimeoutStartSec={BOOT_SECONDS_MAX}\n"
@@ -99,7 +106,7 @@ fn report() -> &'static Report {
         let machine = machine(dir.path())?;
         let topics = Topics::new(broker, 1);
         broker.produce(&topics.features, (0..3000).map(row));
-        install(&machine, broker, &topics);
+        prepare(&machine, broker, &topics);
         // `script` is the terminal without which the console of the machine blocks.
         let boot = format!(
             "systemd-nspawn --quiet --register=no --keep-unit --machine=strayd-test --directory={} --boot",
@@ -151,6 +158,7 @@ macro_rules! checks {
 }
 
 checks! {
+    package_is_installed_and_starts_nothing "package_installs";
     systemd_start_waits_until_ready "start_waits_until_ready";
     systemd_status_line_says_scoring "status_line_says_scoring";
     systemd_runs_it_in_its_sandbox "runs_in_its_sandbox";
@@ -163,4 +171,7 @@ checks! {
     systemd_stop_drains_in_time "stop_drains_in_time";
     systemd_wrong_file_is_not_started "wrong_file_is_not_started";
     systemd_template_runs_another_detector "template_runs_another_detector";
+    package_upgrade_restarts_and_keeps_the_configuration "package_upgrades";
+    package_removal_stops_and_keeps_models_and_configuration "package_is_removed";
+    package_purge_leaves_nothing "package_is_purged";
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod compare;
+mod completions;
 pub mod demo;
 mod encode;
 mod eval;
@@ -13,6 +14,7 @@ mod feedback;
 mod healthcheck;
 mod import;
 mod local;
+mod man;
 mod models;
 mod reproduce;
 mod run;
@@ -93,6 +95,10 @@ enum Command {
     Models(models::Options),
     /// Prints the JSON Schema of a record that strayd writes
     Schema(schema::Options),
+    /// Prints what a shell needs to complete commands and options
+    Completions(completions::Options),
+    /// Prints the manual page, or writes the pages of all commands
+    Man(man::Options),
 }
 
 /// Where the configuration comes from.
@@ -159,6 +165,8 @@ pub fn main() -> ExitCode {
         Command::Suppress(options) => suppress::run(options),
         Command::Models(options) => models::run(options),
         Command::Schema(options) => schema::run(options),
+        Command::Completions(options) => completions::run(options),
+        Command::Man(options) => man::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,8 +6,8 @@
 set -eu
 
 cache=${STRAYD_SYSTEMD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strayd/systemd-root}
-# The libraries that docs/OPERATING.md asks for, the kill of ExecReload, and what systemd needs to boot.
-packages=systemd,systemd-sysv,dbus,procps,libopenblas0-pthread,libssl3,zlib1g,ca-certificates
+# The libraries that the package depends on, the kill of ExecReload, and what systemd needs to boot.
+packages=systemd,systemd-sysv,dbus,procps,libopenblas0,libssl3,zlib1g,ca-certificates
 
 [ "$(uname -s)" = Linux ] || { echo "this is not Linux" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || { echo "only root can boot a container" >&2; exit 1; }

@@ -33,6 +33,13 @@ post() {
     exec 3>&-
 }
 
+installs() {
+    dpkg -i /packages/old.deb 2>&1 | grep -F "systemctl enable --now strayd" || { dpkg -i /packages/old.deb; return 1; }
+    is "$(value ActiveState) $(systemctl is-enabled strayd)" "inactive disabled" || return
+    strayd check --config /etc/strayd/strayd.toml && strayd --version || return
+    zcat /usr/share/man/man1/strayd-run.1.gz | grep -q -F .TH && bash -n /usr/share/bash-completion/completions/strayd || return
+    dpkg --verify strayd && cp /configuration/* /etc/strayd/ && systemctl enable strayd
+}
 started() {
     systemctl start strayd || { journalctl --no-pager --unit strayd | tail -n 20; return 1; }
     is "$(value ActiveState)" active && strayd healthcheck --ready --config /etc/strayd/strayd.toml
@@ -89,6 +96,28 @@ instance() {
         is "$(value Result strayd@second)" success
 }
 
+upgrades() {
+    systemctl start strayd && systemctl start strayd@second || return
+    local before
+    before=$(value MainPID)
+    dpkg -i /packages/new.deb </dev/null || return
+    until_true 60 is_ready && [[ $(value MainPID) != "$before" ]] || { echo "it is still process $before"; return 1; }
+    is "$(dpkg-query -W -f '${Version}' strayd)" 0.1.1 && cmp /etc/strayd/strayd.toml /configuration/strayd.toml
+}
+is_removed() {
+    dpkg -r strayd || return
+    is "$(value ActiveState) $(value ActiveState strayd@second)" "inactive inactive" || return
+    if pgrep -x strayd || [[ -e /usr/bin/strayd ]]; then echo "something is left"; return 1; fi
+    cmp /etc/strayd/strayd.toml /configuration/strayd.toml && ls /var/lib/private/strayd/models/CURRENT
+}
+is_purged() {
+    dpkg -P strayd || return
+    local left
+    left=$(ls -d /etc/strayd/strayd.toml /etc/default/strayd /var/lib/strayd* /var/lib/private/strayd* 2>/dev/null)
+    is "$left" ""
+}
+
+check package_installs installs
 check start_waits_until_ready started
 check status_line_says_scoring is "$(value StatusText)" scoring
 check runs_in_its_sandbox sandboxed
@@ -101,6 +130,9 @@ check missed_watchdog_restarts watched
 check stop_drains_in_time stops
 check wrong_file_is_not_started refuses_start
 check template_runs_another_detector instance
+check package_upgrades upgrades
+check package_is_removed is_removed
+check package_is_purged is_purged
 journalctl --no-pager >/journal
 echo "that was all" >>/report
 systemctl poweroff
