@@ -97,18 +97,17 @@ instance() {
 }
 
 upgrades() {
-    systemctl start strayd && systemctl start strayd@second || return
-    local before
+    systemctl start strayd && systemctl start strayd@second && cp /etc/strayd/strayd.toml /tmp/kept.toml || return
     before=$(value MainPID)
-    dpkg -i /packages/new.deb </dev/null || return
-    until_true 60 is_ready && [[ $(value MainPID) != "$before" ]] || { echo "it is still process $before"; return 1; }
-    is "$(dpkg-query -W -f '${Version}' strayd)" 0.1.1 && cmp /etc/strayd/strayd.toml /configuration/strayd.toml
+    dpkg -i /packages/new.deb </dev/null && until_true 60 is_another && until_true 60 is_ready || return
+    is "$(dpkg-query -W -f '${Version}' strayd)" 0.1.1 && cmp /etc/strayd/strayd.toml /tmp/kept.toml
 }
+is_another() { [[ $(value MainPID) != 0 && $(value MainPID) != "$before" ]]; }
 is_removed() {
     dpkg -r strayd || return
     is "$(value ActiveState) $(value ActiveState strayd@second)" "inactive inactive" || return
     if pgrep -x strayd || [[ -e /usr/bin/strayd ]]; then echo "something is left"; return 1; fi
-    cmp /etc/strayd/strayd.toml /configuration/strayd.toml && ls /var/lib/private/strayd/models/CURRENT
+    cmp /etc/strayd/strayd.toml /tmp/kept.toml && ls /var/lib/private/strayd/models/CURRENT
 }
 is_purged() {
     dpkg -P strayd || return
