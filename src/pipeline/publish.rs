@@ -165,7 +165,9 @@ impl Publisher {
         let time_ms = judged.row().time_ms;
         let message =
             Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
-        self.json(message, &record, receipt)
+        self.json(message, &record, receipt)?;
+        self.shared.view.published(&id, &self.value.borrow());
+        Ok(())
     }
 
     /// Publishes a change of an incident, if these are wanted.
