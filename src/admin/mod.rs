@@ -4,6 +4,7 @@
 //! models, and hands orders over; it never asks a broker.
 
 mod api;
+mod console;
 mod events;
 mod guard;
 mod openapi;
@@ -111,6 +112,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Admin>)> {
 /// Answers requests on `listener` until `end` is done.
 pub async fn serve(listener: TcpListener, admin: Admin, end: impl Future<Output = ()>) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
+    let router =
+        console::FILES.iter().fold(router, |router, file| router.route(file.path, get(|| async { file.answer() })));
     let beats = tokio::spawn(pulse::beat(admin.clone()));
     serving::serve(listener, router.with_state(admin), end).await;
     beats.abort();
