@@ -20,7 +20,7 @@ pub use logs::init as init_logs;
 use reload::Reloader;
 pub use supervise::{OnSignals, version};
 
-use crate::admin::{Admin, Guard};
+use crate::admin::{Admin, Guard, Pulse};
 use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
@@ -34,12 +34,13 @@ use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
 use crate::record::Topics;
-use crate::registry::Versions;
-use crate::schema_registry::{HttpRegistry, Schemas};
+use crate::registry::{Shelf, Versions};
+use crate::schema_registry::{HttpRegistry, SchemaError, Schemas};
 use crate::shutdown::Shutdown;
-use crate::sink::{KafkaSink, Sink};
+use crate::sink::{Encoder, KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
 use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::view::View;
 use crate::telemetry::{Metrics, now_ms};
 
 /// Where commands and feedback are kept beside the models when no topic is named.
@@ -68,6 +69,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         decode: config.decode.clone(),
         schemas: schemas(config),
         output: config.output.clone(),
+        encoder: Encoder::default(),
         dead_letter: config.dead_letter.clone(),
         threshold: config.threshold.clone(),
         live: Live::new(tuning(config), rule_book(config)).expect("a checked configuration has right rules"),
@@ -80,6 +82,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         desk: Desk::default(),
         n_shifts: Arc::new(AtomicU64::new(0)),
         requests: Requests::default(),
+        view: View::default(),
     }
 }
 
@@ -104,11 +107,10 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
             std::fs::read_to_string(path).with_context(|| format!("admin.token_file = {}", path.display()))
         });
     let guard = Guard::new(admin_address.ip().is_loopback(), token.transpose()?.as_deref());
-    let (health, desk) = (shared.health.clone(), shared.desk.clone());
-    let state = Admin { metrics, health, version: Arc::new(version()), guard, desk };
+    let state = admin(&config, &shared, guard);
     let end = Shutdown::default();
     let sources = if let OnSignals::DrainAndReload(sources) = &on_signals { Some(sources.clone()) } else { None };
-    let mut reloader = Reloader::new(sources, &config, &shared.live, &shared.metrics);
+    let mut reloader = Reloader::new(sources, &config, &shared);
     let (requests, reload) = (shared.requests.clone(), reloader.asked());
     let heard = supervise::Heard { shutdown: shutdown.clone(), requests, reload };
     let server = supervise::spawn_admin(listener, state, heard, end.clone(), on_signals)?;
@@ -123,6 +125,24 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
     })?;
     tracing::info!(admin = %admin_address, "strayd {} started", env!("CARGO_PKG_VERSION"));
     Ok(Daemon { shared, admin: admin_address, shutdown, main })
+}
+
+/// What the admin server shows.
+fn admin(config: &Config, shared: &Shared, guard: Guard) -> Admin {
+    Admin {
+        detector: Arc::clone(&shared.detector),
+        metrics: Arc::clone(&shared.metrics),
+        health: shared.health.clone(),
+        version: Arc::new(version()),
+        guard,
+        desk: shared.desk.clone(),
+        view: shared.view.clone(),
+        cell: Arc::clone(&shared.cell),
+        shelf: Arc::new(Shelf::new(&config.registry)),
+        n_scored: Arc::clone(&shared.n_scored),
+        n_alerts: Arc::clone(&shared.n_alerts),
+        pulse: Pulse::default(),
+    }
 }
 
 impl Daemon {
@@ -145,9 +165,8 @@ impl Daemon {
 }
 
 fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<()> {
-    if !connect(config, shared, shutdown, reloader)? {
-        return Ok(());
-    }
+    let Some(encoder) = connect(config, shared, shutdown, reloader)? else { return Ok(()) };
+    let shared = &Shared { encoder, ..shared.clone() };
     let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
     let mut lanes_run = false;
     let (mut watchdog, mut clock) = (supervise::Watchdog::new(), clock::WallClock::new());
@@ -201,14 +220,37 @@ fn ensure_registry(config: &Config) -> Result<(), String> {
 
 /// Asks the schema registry whether it answers, where it is needed.
 fn check_schema_registry(config: &Config, schemas: &Schemas) -> Result<(), String> {
-    match schemas.registry().filter(|_| config.decode.format.needs_registry()) {
+    let is_needed = config.decode.format.needs_registry() || config.output.format.schema().is_some();
+    match schemas.registry().filter(|_| is_needed) {
         Some(registry) => registry.ping().map_err(|error| error.to_string()),
         None => Ok(()),
     }
 }
 
-/// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
-fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<bool> {
+/// Has the schema of the anomalies registered, where their format has one, and the id that they name it by.
+///
+/// Errors: the registry is away, or refuses it; trying again may help.
+fn register(config: &Config, schemas: &Schemas) -> Result<Encoder, String> {
+    let (format, topic) = (config.output.format, &config.output.anomalies);
+    let (Some(schema), Some(registry)) = (format.schema(), schemas.registry()) else { return Ok(Encoder::default()) };
+    let subject = format!("{topic}-value");
+    let id = registry.register(&subject, &schema).map_err(|error| match error {
+        SchemaError::Unreachable(reason) => reason,
+        SchemaError::Unknown(answer) => {
+            format!("the schema of the anomalies can't be registered as a version of subject `{subject}`: {answer}")
+        }
+    })?;
+    tracing::info!(subject, id, "anomalies are written by this schema");
+    Ok(Encoder::new(format, id))
+}
+
+/// Waits for brokers, topics and schemas, and pins where reading starts. Returns none when the shutdown comes first.
+fn connect(
+    config: &Config,
+    shared: &Shared,
+    shutdown: &Shutdown,
+    reloader: &mut Reloader,
+) -> anyhow::Result<Option<Encoder>> {
     let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
     sink().map_err(|error| anyhow!("kafka: {error}"))?;
     let (mut pause, mut last) = (Duration::from_millis(250), String::new());
@@ -221,10 +263,11 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
             let sink = sink().map_err(|error| error.to_string())?;
             sink.check_topics(Duration::from_secs(5))?;
             ensure_registry(config)?;
-            check_schema_registry(config, &shared.schemas).map(|()| pinned)
+            check_schema_registry(config, &shared.schemas)?;
+            Ok((pinned, register(config, &shared.schemas)?))
         });
         match reached {
-            Ok(pinned) => {
+            Ok((pinned, encoder)) => {
                 for pin in &pinned {
                     let (partition, start) = (pin.next.partition, pin.next.offset);
                     let position = String::from(config.input.start);
@@ -233,7 +276,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
                 if pinned.is_empty() {
                     tracing::info!(group = config.kafka.group, "going on from the group's committed offsets");
                 }
-                return Ok(true);
+                return Ok(Some(encoder));
             }
             Err(reason) => {
                 if reason != last {
@@ -246,7 +289,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
         shutdown.sleep(pause);
         pause = (pause * 2).min(BACK_OFF_MAX);
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {

@@ -16,6 +16,7 @@ pub mod partition;
 pub mod publish;
 pub mod reproduce;
 mod rows;
+mod shown;
 pub mod trainer;
 mod wait;
 
@@ -34,6 +35,7 @@ use crate::record::Topics;
 use crate::schema_registry::Schemas;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
+use crate::telemetry::view::View;
 use crate::{decode, sink, threshold};
 
 /// How the lanes run.
@@ -80,6 +82,8 @@ pub struct Shared {
     pub schemas: Schemas,
     /// Where results go.
     pub output: sink::Config,
+    /// How anomalies are written; JSON until the registry knows the schema of another format.
+    pub encoder: sink::Encoder,
     /// What rejected records become.
     pub dead_letter: sink::DeadLetterConfig,
     /// When a score is an anomaly.
@@ -104,6 +108,8 @@ pub struct Shared {
     pub n_shifts: Arc<AtomicU64>,
     /// Requests for a round.
     pub requests: Requests,
+    /// What people look at.
+    pub view: View,
 }
 
 impl Shared {
