@@ -16,7 +16,7 @@ pub struct Options {
 
 /// Prints or writes the pages.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let command = super::Cli::command();
+    let command = super::Cli::command().version(env!("CARGO_PKG_VERSION"));
     if let Some(dir) = &options.out {
         std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
         return clap_mangen::generate_to(command, dir).with_context(|| format!("{}", dir.display()));
