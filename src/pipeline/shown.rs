@@ -2,7 +2,7 @@
 //!
 //! A few times a second, and with a batch that alerts; never for each record.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -18,7 +18,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub struct Shown {
     scores: Option<Instant>,
-    settled: BTreeMap<Partition, i64>,
+    /// A table keeps its room when partitions leave it: noting an offset allocates nothing.
+    settled: HashMap<Partition, i64>,
 }
 
 impl Shown {

@@ -111,7 +111,12 @@ impl View {
 
     /// Notes the partitions of a lane, in the place of those it had.
     pub fn reads(&self, lane: usize, partitions: Vec<PartitionView>) {
-        self.seen().partitions.insert(lane, partitions);
+        let mut seen = self.seen();
+        if partitions.is_empty() {
+            seen.partitions.remove(&lane);
+        } else {
+            seen.partitions.insert(lane, partitions);
+        }
     }
 
     /// The partitions of all lanes, by topic and number.
