@@ -14,6 +14,7 @@ mod healthcheck;
 mod import;
 mod local;
 mod models;
+mod replay;
 mod reproduce;
 mod run;
 mod schema;
@@ -79,6 +80,8 @@ enum Command {
     Threshold(threshold::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
+    /// Judges a stretch of the topic again, publishes nothing, and prints what differs from what was published
+    Replay(replay::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
     Encode(encode::Options),
     /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Tune(options) => tune::run(options),
         Command::Threshold(options) => threshold::run(options),
         Command::Explain(options) => explain::run(options),
+        Command::Replay(options) => replay::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),
