@@ -4,6 +4,7 @@
 mod check;
 mod compare;
 pub mod demo;
+mod doctor;
 mod encode;
 mod eval;
 pub mod evaluate;
@@ -62,6 +63,8 @@ enum Command {
     Run(run::Options),
     /// Checks the configuration, and with --connect brokers and topics too
     Check(check::Options),
+    /// Says why nothing is alerted, or too much: looks at everything that a record goes through
+    Doctor(doctor::Options),
     /// Asks the running daemon how it is: exit code 0 well, 1 not
     Healthcheck(healthcheck::Options),
     /// Shows strayd at work on a simulated plant; needs no broker
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Run(options) => run::run(options),
         Command::Check(options) => check::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::Healthcheck(options) => healthcheck::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Train(options) => train::run(options),

@@ -16,11 +16,13 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 use clap::Args;
 
+pub use self::outputs::Output;
+pub use self::played::Played;
+
 use self::difference::{Accounts, Difference};
 use self::models::Models;
 use self::moment::Moment;
 use self::outputs::Outputs;
-use self::played::Played;
 use self::report::Report;
 use self::span::Span;
 use super::{ConfigOptions, progress_bar};
@@ -117,7 +119,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// What a lane needs, with every score told and nothing held back by the rate limit, which is looked at in the end.
-fn shared(config: &Config) -> anyhow::Result<Shared> {
+///
+/// Errors: the commands journal can't be read.
+pub fn shared(config: &Config) -> anyhow::Result<Shared> {
     let mut raw: RawConfig = (**config).clone();
     raw.output.scores.get_or_insert_with(|| "scores".into());
     raw.output.score_latents = false;
