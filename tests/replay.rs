@@ -1,13 +1,14 @@
 //! `strayd replay` on a real Kafka: with what judged it gives the alerts that were published, and changes nothing; with
-//! another configuration it says what differs, both ways.
+//! another configuration it says what differs, both ways. And `strayd tap`, which judges what comes in the same way.
 
 mod support;
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Broker, Committed, Launch, Outgoing, Sensors, Topics};
+use support::{Broker, Committed, Launch, Outgoing, Sensors, Topics, holds_within};
 
 /// Deadline of each wait; the machine may be busy with other tests.
 const SOON: Duration = Duration::from_secs(60);
@@ -196,4 +197,49 @@ fn each_record_is_judged_by_the_version_that_judged_it() {
     assert_eq!(by_first["models"], serde_json::json!([1]));
     let n_other = n_of(&by_first, "moved") + n_of(&by_first, "only_published");
     assert!(n_other > 0, "the second version gives other scores: {}", by_first["difference"]);
+}
+
+#[test]
+fn a_tap_shows_what_comes_with_its_score_and_leaves_no_trace() {
+    let Some(broker) = Broker::get() else { return };
+    let topics = Topics::new(broker, 2);
+    let mut stream = Stream::new();
+    stream.send(broker, &topics, 2 * N_HISTORY, false);
+    let launch = topics.launch_default(broker).set("training.enabled", "false");
+    let daemon = launch.start();
+    daemon.wait_ready(SOON);
+    assert_eq!(daemon.sigterm(SOON), 0);
+    let before = broker.committed(&topics.group, &topics.features);
+
+    let mut tap = Command::new(env!("CARGO_BIN_EXE_strayd"))
+        .args(["tap", "--config", "strayd.toml", "--json", "--rate", "50", "--count", "6"])
+        .current_dir(launch.dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("strayd was built");
+    // It begins with the end of the topic, whenever that is: the stream flows until it has enough.
+    let ended = holds_within(SOON, || {
+        stream.send(broker, &topics, 20, true);
+        tap.try_wait().expect("the child is ours").is_some()
+    });
+    if !ended {
+        tap.kill().expect("the child is ours");
+    }
+    let out = tap.wait_with_output().expect("the child is ours");
+    assert!(ended && out.status.success(), "{out:?}");
+    let lines: Vec<Value> = out
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 6);
+    for line in &lines {
+        assert!(line["source"]["offset"].as_i64().is_some_and(|offset| offset >= N_HISTORY as i64), "{line}");
+        let ratio = line["score"]["ratio"].as_f64().expect("a score");
+        assert_eq!(line["verdict"], if ratio > 1.0 { "anomalous" } else { "ordinary" });
+        assert!(line["features"][0]["name"].as_str().is_some_and(|name| name.starts_with('s')), "{line}");
+    }
+    assert_eq!(broker.committed(&topics.group, &topics.features), before);
+    assert!(broker.end_offsets(&topics.anomalies).values().all(|end| *end == 0), "nothing is published");
 }

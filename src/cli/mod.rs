@@ -22,6 +22,7 @@ mod schema;
 mod score;
 mod suppress;
 mod table;
+mod tap;
 pub mod threshold;
 mod train;
 mod tune;
@@ -85,6 +86,8 @@ enum Command {
     Explain(explain::Options),
     /// Judges a stretch of the topic again, publishes nothing, and prints what differs from what was published
     Replay(replay::Options),
+    /// Samples what comes to the topic, with its score and its reasons, as it comes
+    Tap(tap::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
     Encode(encode::Options),
     /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Threshold(options) => threshold::run(options),
         Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options),
+        Command::Tap(options) => tap::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),

@@ -77,7 +77,7 @@ pub fn replay(
         while at < end {
             let stretch = Range { partition, start: at, end: end.min(at + STRETCH) };
             replay.judge(shared, history, stretch)?;
-            on_sent(replay.sink.take(), stretch.len() as u64);
+            on_sent(replay.take(), stretch.len() as u64);
             at = stretch.end;
         }
     }
@@ -99,18 +99,17 @@ fn ready(shared: &Shared, history: &mut dyn History, model: &Model) -> Result<Th
     Ok(warm::thresholds(shared, model, &sample.rows))
 }
 
-/// A lane for one partition.
-struct Replay {
+/// A lane for one partition, whose past is settled.
+pub struct Replay {
     lane: Lane,
     sink: Arc<MemorySink>,
     records: Arc<Records>,
-    /// Where reading would start after a restart at the first live record.
     start: i64,
 }
 
 impl Replay {
     /// A lane to which `partition` comes with everything before `live_from` settled.
-    fn new(shared: &Shared, partition: Partition, live_from: i64) -> Self {
+    pub fn new(shared: &Shared, partition: Partition, live_from: i64) -> Self {
         let (sink, records) = (Arc::new(MemorySink::default()), Arc::new(Records::default()));
         let of_lane = Arc::clone(&sink) as Arc<dyn Sink>;
         let settling = Settling::new(Arc::clone(&of_lane), Duration::ZERO, shared.threshold.rewind());
@@ -121,8 +120,23 @@ impl Replay {
         Self { lane, sink, records, start }
     }
 
-    /// Judges the records of a stretch.
-    fn judge(&mut self, shared: &Shared, history: &mut dyn History, stretch: Range) -> Result<(), String> {
+    /// Where reading would start after a restart at the first live record.
+    pub fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// What would have been published since the last call.
+    pub fn take(&self) -> Vec<Sent> {
+        self.sink.take()
+    }
+
+    /// Judges the records of a stretch, by the model in the cell.
+    ///
+    /// Errors: what is wrong, in words for the user.
+    pub fn judge(&mut self, shared: &Shared, history: &mut dyn History, stretch: Range) -> Result<(), String> {
+        if stretch.is_empty() {
+            return Ok(());
+        }
         history.read(&[stretch], &mut |past| {
             let own = |bytes: &[u8]| bytes.to_vec();
             let (key, payload) = (past.key.map(own), past.payload.map(own));
