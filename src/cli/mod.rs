@@ -15,6 +15,7 @@ mod healthcheck;
 mod import;
 mod local;
 mod models;
+mod plan;
 mod replay;
 mod reproduce;
 mod run;
@@ -88,6 +89,8 @@ enum Command {
     Replay(replay::Options),
     /// Samples what comes to the topic, with its score and its reasons, as it comes
     Tap(tap::Options),
+    /// Says what machine a stream needs, and what breaks first
+    Plan(plan::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
     Encode(encode::Options),
     /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options),
         Command::Tap(options) => tap::run(options),
+        Command::Plan(options) => plan::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),
