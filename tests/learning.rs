@@ -22,8 +22,9 @@ use support::{Broker, Daemon, Launch, Metrics, Outgoing, Record, Topics, holds_w
 const SOON: Duration = Duration::from_secs(60);
 /// The flow waits so long for the round that follows a chunk; none is fine, too.
 const ROUND_MAX: Duration = Duration::from_secs(8);
-/// A trainer rests when it has changed nothing for so long: it looks four times a second, and a round takes less.
-const REST: Duration = Duration::from_millis(1_500);
+/// A trainer rests when it has changed nothing for so long: it looks four times a second, and a round takes less even on a
+/// busy machine.
+const REST: Duration = Duration::from_secs(4);
 const N_FEATURES: usize = 8;
 const N_PARTITIONS: i32 = 2;
 /// Records before the daemon starts.

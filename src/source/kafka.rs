@@ -343,6 +343,9 @@ impl Callbacks {
         for element in consumer.assignment().map_err(|error| failed(&error))?.elements() {
             list.add_partition(element.topic(), element.partition());
         }
+        if list.count() == 0 {
+            return Ok(());
+        }
         let committed = consumer.committed_offsets(list.clone(), self.patience()).map_err(|error| failed(&error))?;
         // What of them is settled and not committed is what comes again.
         let _ = self.listener.revoked(&self.partitions_of(&list), true);

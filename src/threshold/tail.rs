@@ -42,8 +42,18 @@ impl Tail {
         Self::with_end(z, false)
     }
 
+    /// Fits the tail of `z` whose largest were cut off: how short it looks is the cut's doing, so it is taken for
+    /// exponential at least.
+    pub fn cut(z: Vec<f64>) -> Self {
+        Self::within(z, false, 0.0)
+    }
+
     /// Fits the tail of `z`; where it `ended`, nothing was seen beyond it, and it may have a short tail.
-    pub fn with_end(mut z: Vec<f64>, ended: bool) -> Self {
+    pub fn with_end(z: Vec<f64>, ended: bool) -> Self {
+        Self::within(z, ended, if ended { SHAPE_MIN_ENDED } else { SHAPE_MIN })
+    }
+
+    fn within(mut z: Vec<f64>, ended: bool, shape_min: f64) -> Self {
         z.retain(|z| !z.is_nan());
         z.sort_by(f64::total_cmp);
         let n = z.len();
@@ -55,7 +65,7 @@ impl Tail {
         }
         let u = z[n - n_exceed - 1];
         let exceedances = z[n - n_exceed..].iter().map(|z| z - u);
-        let (shape, sigma) = pareto(exceedances, 1.0, if ended { SHAPE_MIN_ENDED } else { SHAPE_MIN });
+        let (shape, sigma) = pareto(exceedances, 1.0, shape_min);
         let zeta = n_exceed as f64 / n as f64;
         Self { sorted: z, u, zeta, shape, sigma, ended }
     }
