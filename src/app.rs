@@ -38,9 +38,9 @@ use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
 use crate::record::Topics;
 use crate::registry::Versions;
-use crate::schema_registry::{HttpRegistry, Schemas};
+use crate::schema_registry::{HttpRegistry, SchemaError, Schemas};
 use crate::shutdown::Shutdown;
-use crate::sink::{KafkaSink, Sink};
+use crate::sink::{Encoder, KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
 use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::{Metrics, now_ms};
@@ -71,6 +71,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         decode: config.decode.clone(),
         schemas: schemas(config),
         output: config.output.clone(),
+        encoder: Encoder::default(),
         dead_letter: config.dead_letter.clone(),
         threshold: config.threshold.clone(),
         live: Live::new(tuning(config), rule_book(config)).expect("a checked configuration has right rules"),
@@ -148,9 +149,8 @@ impl Daemon {
 }
 
 fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<()> {
-    if !connect(config, shared, shutdown, reloader)? {
-        return Ok(());
-    }
+    let Some(encoder) = connect(config, shared, shutdown, reloader)? else { return Ok(()) };
+    let shared = &Shared { encoder, ..shared.clone() };
     let mut threads = vec![spawn_trainer(config, shared, shutdown)?];
     let mut lanes_run = false;
     let (mut watchdog, mut clock) = (supervise::Watchdog::new(), clock::WallClock::new());
@@ -190,8 +190,30 @@ fn ensure_registry(config: &Config) -> Result<(), String> {
     config.registry.topic.iter().try_for_each(|topic| ensure_compacted(&config.kafka, topic))
 }
 
-/// Waits for brokers and topics, and pins where reading starts. Returns false when the shutdown comes first.
-fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Reloader) -> anyhow::Result<bool> {
+/// Has the schema of the anomalies registered, where their format has one, and the id that they name it by.
+///
+/// Errors: the registry is away, or refuses it; trying again may help.
+fn register(config: &Config, schemas: &Schemas) -> Result<Encoder, String> {
+    let (format, topic) = (config.output.format, &config.output.anomalies);
+    let (Some(schema), Some(registry)) = (format.schema(), schemas.registry()) else { return Ok(Encoder::default()) };
+    let subject = format!("{topic}-value");
+    let id = registry.register(&subject, &schema).map_err(|error| match error {
+        SchemaError::Unreachable(reason) => reason,
+        SchemaError::Unknown(answer) => {
+            format!("the schema of the anomalies can't be registered as a version of subject `{subject}`: {answer}")
+        }
+    })?;
+    tracing::info!(subject, id, "anomalies are written by this schema");
+    Ok(Encoder::new(format, id))
+}
+
+/// Waits for brokers, topics and schemas, and pins where reading starts. Returns none when the shutdown comes first.
+fn connect(
+    config: &Config,
+    shared: &Shared,
+    shutdown: &Shutdown,
+    reloader: &mut Reloader,
+) -> anyhow::Result<Option<Encoder>> {
     let sink = || KafkaSink::new(&config.kafka, &config.output, "strayd-check");
     sink().map_err(|error| anyhow!("kafka: {error}"))?;
     let (mut pause, mut last) = (Duration::from_millis(250), String::new());
@@ -204,10 +226,11 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
             let sink = sink().map_err(|error| error.to_string())?;
             sink.check_topics(TOPICS_TIMEOUT)?;
             ensure_registry(config)?;
-            check_schema_registry(config, &shared.schemas).map(|()| pinned)
+            check_schema_registry(config, &shared.schemas)?;
+            Ok((pinned, register(config, &shared.schemas)?))
         });
         match reached {
-            Ok(pinned) => {
+            Ok((pinned, encoder)) => {
                 for pin in &pinned {
                     let (partition, start) = (pin.next.partition, pin.next.offset);
                     let position = String::from(config.input.start);
@@ -216,7 +239,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
                 if pinned.is_empty() {
                     tracing::info!(group = config.kafka.group, "going on from the group's committed offsets");
                 }
-                return Ok(true);
+                return Ok(Some(encoder));
             }
             Err(reason) => {
                 if reason != last {
@@ -229,7 +252,7 @@ fn connect(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut
         shutdown.sleep(pause);
         pause = (pause * 2).min(BACK_OFF_MAX);
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn spawn_trainer(config: &Config, shared: &Shared, shutdown: &Shutdown) -> anyhow::Result<supervise::Worker> {

@@ -226,6 +226,12 @@ fn the_schemas_are_what_strayd_schema_prints() {
         assert_eq!(serde_json::from_slice::<Value>(&output.stdout).expect("JSON"), published(name));
         assert!(jsonschema::meta::is_valid(&published(name)), "{name}.json is a JSON Schema");
     }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
+    for (format, file) in [("avro", "anomaly.avsc"), ("protobuf", "anomaly.proto")] {
+        let args = ["schema", "anomaly", "--format", format];
+        let output = Command::new(env!("CARGO_BIN_EXE_strayd")).args(args).output().expect("it starts");
+        assert_eq!(output.stdout, fs::read(folder.join(file)).expect("the schema is there"), "{file}");
+    }
     let anomaly = published("anomaly");
     for other in ["score", "incident"] {
         for (name, definition) in published(other)["$defs"].as_object().expect("an object") {

@@ -63,7 +63,8 @@ pub fn check_cluster(config: &Config) -> Result<(), String> {
 
 /// Asks the schema registry whether it answers, where it is needed.
 pub(super) fn check_schema_registry(config: &Config, schemas: &Schemas) -> Result<(), String> {
-    match schemas.registry().filter(|_| config.decode.format.needs_registry()) {
+    let is_needed = config.decode.format.needs_registry() || config.output.format.schema().is_some();
+    match schemas.registry().filter(|_| is_needed) {
         Some(registry) => registry.ping().map_err(|error| error.to_string()),
         None => Ok(()),
     }

@@ -13,6 +13,7 @@ use crate::app;
 use crate::config::Config;
 use crate::history::{Bound, History, Range, TopicHistory};
 use crate::journal::{Feedback, Journal, Opinion, Place};
+use crate::pipeline::decoding::Published;
 use crate::record::Topics;
 use crate::telemetry::now_ms;
 
@@ -107,17 +108,19 @@ fn look_up(config: &Config, record: &str) -> anyhow::Result<(Place, Option<Found
     let ranges = anomalies.extents(Bound::Head).map_err(|error| anyhow!("{error}"))?;
     let total: usize = ranges.iter().map(Range::len).sum();
     let bar = super::progress_bar(total as u64, "looking through the anomalies");
-    let mut found: Option<Found> = None;
+    let mut published = Published::new(&app::schemas(config));
+    let mut found: Result<Option<Found>, String> = Ok(None);
+    let wanted = |value: &Found| place.as_ref().map_or(value.id == record, |place| value.source == *place);
     let read = anomalies.read(&ranges, &mut |past| {
         bar.inc(1);
-        let value = past.payload.and_then(|payload| serde_json::from_slice::<Found>(payload).ok());
-        let wanted = |value: &Found| place.as_ref().map_or(value.id == record, |place| value.source == *place);
-        if let Some(value) = value.filter(wanted) {
-            found = Some(value);
+        match past.payload.map_or(Ok(None), |payload| published.read::<Found>(payload)) {
+            Ok(Some(value)) if found.is_ok() && wanted(&value) => found = Ok(Some(value)),
+            Ok(_) => {}
+            Err(reason) => found = Err(reason),
         }
     });
     bar.finish_and_clear();
-    read.map_err(|error| anyhow!("topic `{}`: {error}", config.output.anomalies))?;
+    let found = read.and(found).map_err(|error| anyhow!("topic `{}`: {error}", config.output.anomalies))?;
     match (place, found) {
         (Some(place), found) => Ok((place, found)),
         (None, Some(found)) => Ok((found.source.clone(), Some(found))),

@@ -27,6 +27,7 @@ const SECRETS: [&str; 9] = [
 pub fn problems(raw: &RawConfig) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     found.names(raw);
+    found.formats(raw);
     found.kafka(raw);
     found.pipeline(raw);
     found.model(raw);
@@ -102,11 +103,21 @@ impl Found {
         self.need(has_names || !wants_names, "decode.time_field", || {
             "it and decode.passthrough want a format with names (csv has them with decode.columns)".into()
         });
-        let needs_registry = decode.format.needs_registry();
-        self.need(!needs_registry || raw.schema_registry.url.is_some(), "schema_registry.url", || {
-            format!("it is not set, and decode.format = \"{}\" needs it", decode.format.name())
-        });
         self.need(decode.payload_bytes_max > 0, "decode.payload_bytes_max", || "0 would reject every record".into());
+    }
+
+    /// What needs the schema registry.
+    fn formats(&mut self, raw: &RawConfig) {
+        let (input, output) = (raw.decode.format, raw.output.format);
+        let formats = [
+            ("decode.format", input.name(), input.needs_registry()),
+            ("output.format", output.name(), output.schema().is_some()),
+        ];
+        for (key, name, needs_registry) in formats {
+            self.need(!needs_registry || raw.schema_registry.url.is_some(), "schema_registry.url", || {
+                format!("it is not set, and {key} = \"{name}\" needs it")
+            });
+        }
     }
 
     fn kafka(&mut self, raw: &RawConfig) {

@@ -30,8 +30,8 @@ pub use infer::{Hints, Holds, InferError, Inferred, Observed, infer, transcribe}
 pub use json::Json;
 pub use msgpack::MessagePack;
 pub use packed::Packed;
-pub use protobuf::Protobuf;
-pub use wire::{Written, WrittenIn};
+pub use protobuf::{Protobuf, compile as compile_protobuf};
+pub use wire::{Written, WrittenIn, schema_of};
 
 /// Wire format of the features topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,7 +81,9 @@ fn described(name: &str, text: &str) -> Option<File> {
 }
 
 /// Compiles a schema with those that it refers to.
-fn compile(written: &Written) -> Result<FileDescriptor, String> {
+///
+/// Errors: what is wrong with it.
+pub fn compile(written: &Written) -> Result<FileDescriptor, String> {
     if written.kind != WrittenIn::Protobuf {
         return Err("it is no Protobuf schema, and decode.format is `protobuf`".to_owned());
     }

@@ -63,6 +63,11 @@ impl<P> Plans<P> {
     }
 }
 
+/// The schema that a payload names, where it is one in the wire format.
+pub fn schema_of(payload: &[u8]) -> Option<u32> {
+    split(payload).ok().map(|(id, _)| id)
+}
+
 fn split(payload: &[u8]) -> Result<(u32, &[u8]), Reject> {
     match payload {
         [0, a, b, c, d, record @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), record)),

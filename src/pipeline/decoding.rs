@@ -1,9 +1,13 @@
-//! Decoders that fetch the schemas they need: what lanes, trainer and commands decode by.
+//! Decoders that fetch the schemas they need: what lanes, trainer and commands decode by; and strayd's own output read back.
 //!
 //! A record whose schema can't be had at the moment ends as [`Reject::NeedSchema`], which is no verdict: it is to be
 //! decoded again later. An id that the registry doesn't know is one.
 
-use crate::decode::{self, Decoded, Decoder, Field, Reject};
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+use crate::decode::{self, Decoded, Decoder, Field, Format, Reject, WrittenIn, schema_of};
 use crate::schema_registry::{SchemaError, Schemas};
 
 /// A decoder for `fields`, with the schemas of a registry where the format needs them.
@@ -48,5 +52,52 @@ impl Decoder for Fetching {
 
     fn transcribe(&mut self, payload: &[u8]) -> Result<Vec<u8>, Reject> {
         self.with_schemas(|decoder| decoder.transcribe(payload))
+    }
+}
+
+/// Reads what strayd has published, whatever its format was then: a payload of the wire format names its schema.
+pub struct Published {
+    schemas: Schemas,
+    avro: Box<dyn Decoder>,
+    protobuf: Box<dyn Decoder>,
+}
+
+impl Published {
+    /// A reader by the schemas of a registry.
+    pub fn new(schemas: &Schemas) -> Self {
+        let of = |format| decode::build(&decode::Config { format, ..decode::Config::default() }, &[]);
+        Self { schemas: schemas.clone(), avro: of(Format::Avro), protobuf: of(Format::Protobuf) }
+    }
+
+    /// A record as JSON text; none where its schema isn't one to read by, as of a stranger's record.
+    ///
+    /// Errors: its schema can't be had at the moment.
+    pub fn json<'p>(&mut self, payload: &'p [u8]) -> Result<Option<Cow<'p, [u8]>>, String> {
+        let Some(id) = schema_of(payload) else { return Ok(Some(Cow::Borrowed(payload))) };
+        let schema = match self.schemas.get(id) {
+            Ok(schema) => schema,
+            Err(SchemaError::Unknown(_)) => return Ok(None),
+            Err(SchemaError::Unreachable(reason)) => return Err(reason),
+        };
+        let decoder = match schema.kind {
+            WrittenIn::Avro => &mut self.avro,
+            WrittenIn::Protobuf => &mut self.protobuf,
+            WrittenIn::Json => return Ok(None),
+        };
+        let read = match decoder.transcribe(payload) {
+            Err(Reject::NeedSchema(_)) => {
+                decoder.learn(id, &schema);
+                decoder.transcribe(payload)
+            }
+            read => read,
+        };
+        Ok(read.ok().map(Cow::Owned))
+    }
+
+    /// The same as a value, none where it isn't one.
+    ///
+    /// Errors: as [`Published::json`].
+    pub fn read<T: DeserializeOwned>(&mut self, payload: &[u8]) -> Result<Option<T>, String> {
+        Ok(self.json(payload)?.and_then(|json| serde_json::from_slice(&json).ok()))
     }
 }

@@ -81,6 +81,8 @@ pub struct Shared {
     pub schemas: Schemas,
     /// Where results go.
     pub output: sink::Config,
+    /// How anomalies are written; JSON until the registry knows the schema of another format.
+    pub encoder: sink::Encoder,
     /// What rejected records become.
     pub dead_letter: sink::DeadLetterConfig,
     /// When a score is an anomaly.

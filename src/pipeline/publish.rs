@@ -27,6 +27,9 @@ use crate::telemetry::{LaneMetrics, now_ms};
 /// How long one wait for room in the producer's buffer is; the lane shows that it lives after each.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 
+/// What says that a value is JSON.
+const JSON: Header<'static> = ("content-type", Some(b"application/json"));
+
 /// What a header takes beside its name and its value, at most.
 const HEADER_BYTES: usize = 10;
 /// Bytes of a rejected record's own headers, and of its key, that its dead letter keeps: with the value they must stay below
@@ -160,12 +163,14 @@ impl Publisher {
             summary: &why.summary(),
         };
         let mut headers = self.cloud_event(ANOMALY_TYPE, &id, &event_time, entity.as_deref());
+        headers.push(("content-type", Some(self.shared.encoder.content_type())));
         let trace = judged.headers.and_then(traceparent_of);
         headers.extend(trace.as_deref().map(|trace| ("traceparent", Some(trace))));
-        let time_ms = judged.row().time_ms;
-        let message =
-            Outgoing { channel: Channel::Anomalies, key: carried.key, value: &[], time_ms, headers: &headers };
-        self.json(message, &record, receipt)
+        let mut value = self.value.borrow_mut();
+        self.shared.encoder.write(&record, &mut value);
+        let (key, time_ms) = (carried.key, judged.row().time_ms);
+        let message = Outgoing { channel: Channel::Anomalies, key, value: &value, time_ms, headers: &headers };
+        self.send(&message, receipt)
     }
 
     /// Publishes a change of an incident, if these are wanted.
@@ -205,7 +210,8 @@ impl Publisher {
             features: features.map(|(name, contribution)| Share { name, contribution: *contribution }).collect(),
             summary: &event.in_words(),
         };
-        let headers = self.cloud_event(INCIDENT_TYPE, &id, &event_time, entity.as_deref());
+        let mut headers = self.cloud_event(INCIDENT_TYPE, &id, &event_time, entity.as_deref());
+        headers.push(JSON);
         let (key, time_ms) = (event.key.as_deref(), event.time_ms);
         let message = Outgoing { channel: Channel::Incidents, key, value: &[], time_ms, headers: &headers };
         self.json(message, &record, receipt)
@@ -229,9 +235,8 @@ impl Publisher {
             latents: self.shared.output.score_latents.then_some(ActiveLatents(judged.workspace.latents_of(judged.at))),
             model: judged.occasion.model(),
         };
-        let headers = [("content-type", Some(&b"application/json"[..]))];
         let time_ms = judged.row().time_ms;
-        let message = Outgoing { channel: Channel::Scores, key: carried.key, value: &[], time_ms, headers: &headers };
+        let message = Outgoing { channel: Channel::Scores, key: carried.key, value: &[], time_ms, headers: &[JSON] };
         self.json(message, &record, receipt)
     }
 
@@ -289,7 +294,7 @@ impl Publisher {
         self.send(&message, receipt)
     }
 
-    /// The headers of a CloudEvent (Kafka binding, binary mode).
+    /// The headers of a CloudEvent (Kafka binding, binary mode), without `content-type`.
     fn cloud_event<'a>(
         &'a self,
         kind: &'a str,
@@ -303,7 +308,6 @@ impl Publisher {
             ("ce_source", Some(self.source_uri.as_bytes())),
             ("ce_type", Some(kind.as_bytes())),
             ("ce_time", Some(time.as_bytes())),
-            ("content-type", Some(b"application/json")),
         ];
         headers.extend(subject.map(|subject| ("ce_subject", Some(subject.as_bytes()))));
         headers

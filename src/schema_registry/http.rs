@@ -10,10 +10,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_json::Value;
-use ureq::Agent;
+use serde_json::{Value, json};
 use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::{Agent, RequestBuilder};
 
 use super::{Config, SchemaError, SchemaRegistry};
 use crate::decode::{Written, WrittenIn};
@@ -92,13 +92,32 @@ impl HttpRegistry {
         Ok(Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", read("password_file", path)?)))))
     }
 
+    /// Gets what is at `path`.
     fn ask(&self, path: &str) -> Result<Value, SchemaError> {
-        let request = self.agent()?.get(format!("{}{path}", self.url)).header("Accept", MEDIA_TYPE);
-        let answer = match self.authorization()? {
-            Some(value) => request.header("Authorization", value).call(),
-            None => request.call(),
-        };
-        let answer = answer.map_err(|error| unreachable(format!("schema registry {}: {error}", self.url)))?;
+        self.send(path, self.agent()?.get(self.at(path)), RequestBuilder::call)
+    }
+
+    /// Posts `body` to `path`.
+    fn tell(&self, path: &str, body: &Value) -> Result<Value, SchemaError> {
+        let request = self.agent()?.post(self.at(path)).header("Content-Type", MEDIA_TYPE);
+        self.send(path, request, |request| request.send(body.to_string()))
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn send<B>(
+        &self,
+        path: &str,
+        request: RequestBuilder<B>,
+        send: impl FnOnce(RequestBuilder<B>) -> Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value, SchemaError> {
+        let mut request = request.header("Accept", MEDIA_TYPE);
+        if let Some(value) = self.authorization()? {
+            request = request.header("Authorization", value);
+        }
+        let answer = send(request).map_err(|error| unreachable(format!("schema registry {}: {error}", self.url)))?;
         self.understood(path, answer)
     }
 
@@ -156,6 +175,24 @@ impl SchemaRegistry for HttpRegistry {
         let mut references = Vec::new();
         self.follow(&answer, &mut HashSet::new(), &mut references)?;
         Ok(Written { kind, text: answer.schema, references })
+    }
+
+    fn register(&self, subject: &str, schema: &Written) -> Result<u32, SchemaError> {
+        let mut body = json!({ "schema": schema.text });
+        // Registries older than Protobuf know no other type than Avro, and no word for it.
+        match schema.kind {
+            WrittenIn::Avro => {}
+            WrittenIn::Protobuf => body["schemaType"] = "PROTOBUF".into(),
+            WrittenIn::Json => body["schemaType"] = "JSON".into(),
+        }
+        let path = format!("/subjects/{}", escaped(subject));
+        // To look it up wants fewer rights: somebody else may have registered it.
+        let answer = match self.tell(&path, &body) {
+            Err(SchemaError::Unknown(_)) => self.tell(&format!("{path}/versions"), &body)?,
+            found => found?,
+        };
+        let id = answer["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| SchemaError::Unknown("the registry's answer holds no id".to_owned()))
     }
 
     fn ping(&self) -> Result<(), SchemaError> {

@@ -1,4 +1,5 @@
-//! Where writers keep the schemas of their records: a schema registry with Confluent's API, over HTTP.
+//! Where writers keep the schemas of their records: a schema registry with Confluent's API, over HTTP. strayd's own are
+//! registered there when it starts.
 //!
 //! [`Schemas`] remembers what it has fetched, and how a registry that is away behaves: it is asked again after a pause that
 //! grows, however many records wait for it.
@@ -96,6 +97,11 @@ pub trait SchemaRegistry: Send + Sync {
     ///
     /// Errors: see [`SchemaError`].
     fn schema(&self, id: u32) -> Result<Written, SchemaError>;
+
+    /// The id of `schema` as a version of `subject`; it is registered where it isn't one yet.
+    ///
+    /// Errors: see [`SchemaError`]; `Unknown` where the registry refuses it.
+    fn register(&self, subject: &str, schema: &Written) -> Result<u32, SchemaError>;
 
     /// Asks whether the registry answers.
     ///

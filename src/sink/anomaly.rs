@@ -72,7 +72,7 @@ pub struct ModelRef<'a> {
 }
 
 /// An anomaly.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Anomaly<'a> {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,

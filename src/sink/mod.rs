@@ -5,6 +5,7 @@
 //! buffer is full it says so, and the lane waits.
 
 pub mod anomaly;
+mod encode;
 pub mod incident;
 mod kafka;
 mod memory;
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub use crate::kafka::{Ended, TRANSACTION_TIMEOUT};
 
+pub use encode::{Encoder, Format};
 pub use kafka::KafkaSink;
 pub use memory::{MemorySink, Sent};
 
@@ -27,6 +29,8 @@ pub use memory::{MemorySink, Sent};
 pub struct Config {
     /// Topic of the anomalies. Default `anomalies`.
     pub anomalies: String,
+    /// How anomalies are written: `json`, or `avro` or `protobuf` in the Confluent wire format. Default `json`.
+    pub format: Format,
     /// Anomalies a minute of event time at most, shared evenly by the lanes; what is beyond it is counted and withheld.
     /// Default 0: no limit.
     pub anomalies_per_minute: u32,
@@ -51,6 +55,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             anomalies: "anomalies".into(),
+            format: Format::Json,
             anomalies_per_minute: 0,
             incidents: None,
             scores: None,

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
 use crate::model::Model;
 use crate::pipeline::Shared;
+use crate::pipeline::decoding::Published;
 use crate::pipeline::hindsight::{Hindsight, Outcome, look_back};
 use crate::pipeline::lane;
 use crate::pipeline::publish::Publisher;
@@ -43,7 +44,8 @@ pub fn explain(options: &Options, record: &str) -> anyhow::Result<Value> {
         seen.with_context(|| format!("{record}: there is no such record; retention may have removed it"))
     };
     let time_ms = look(&chosen, 0)?.time_ms;
-    let outputs = |output: &str| output_of(open(&Topics::one(output))?, (topic, id), time_ms);
+    let outputs =
+        |output: &str| output_of(open(&Topics::one(output))?, Published::new(&shared.schemas), (topic, id), time_ms);
     let outputs = |topic: &String| outputs(topic).map_err(|reason| anyhow!("topic `{topic}`: {reason}"));
     let scored = config.output.scores.as_ref().map(outputs).transpose()?.flatten();
     let anomaly = outputs(&config.output.anomalies)?;
@@ -109,21 +111,29 @@ fn chosen(options: &Options, registry: &Versions) -> anyhow::Result<Model> {
 }
 
 /// What an output topic holds of a record of `source`.
-fn output_of(mut outputs: TopicHistory, (topic, id): (&str, RecordId), time_ms: i64) -> Result<Option<Value>, String> {
+fn output_of(
+    mut outputs: TopicHistory,
+    mut published: Published,
+    (topic, id): (&str, RecordId),
+    time_ms: i64,
+) -> Result<Option<Value>, String> {
     let ends = outputs.extents(Bound::Head)?;
     let mut ranges = outputs.since(time_ms, &ends)?;
     ranges.iter_mut().for_each(|range| range.end = range.end.min(range.start + OUTPUTS_MAX as i64));
-    let mut found = None;
-    outputs.read(&ranges, &mut |past| {
-        let Some(value) = past.payload.and_then(|payload| serde_json::from_slice::<Value>(payload).ok()) else {
-            return;
-        };
+    let mut found = Ok(None);
+    let is_meant = |value: &Value| {
         let source = &value["source"];
-        if source["topic"] == topic && source["partition"] == id.partition.number && source["offset"] == id.offset {
-            found = Some(value);
-        }
-    })?;
-    Ok(found)
+        source["topic"] == topic && source["partition"] == id.partition.number && source["offset"] == id.offset
+    };
+    outputs.read(
+        &ranges,
+        &mut |past| match past.payload.map_or(Ok(None), |payload| published.read::<Value>(payload)) {
+            Ok(Some(value)) if found.is_ok() && is_meant(&value) => found = Ok(Some(value)),
+            Ok(_) => {}
+            Err(reason) => found = Err(reason),
+        },
+    )?;
+    found
 }
 
 /// The anomaly record as the daemon would publish it; `None` where the record can't be scored.

@@ -12,7 +12,9 @@ use super::Trainer;
 use crate::history::{Bound, History, Range};
 use crate::journal::{Entry, Feedback, Journal, Opinion, Place};
 use crate::model::{self, Model};
+use crate::pipeline::decoding::Published;
 use crate::record::RecordId;
+use crate::schema_registry::Schemas;
 use crate::train::{Opinions, Rows};
 
 /// Opinions that are kept; of more, the newest.
@@ -79,20 +81,21 @@ impl Heard {
     }
 
     /// The newest place of an anomaly of this id.
-    fn find(&mut self, id: &str) -> Result<Place, Unusable> {
+    fn find(&mut self, id: &str, schemas: &Schemas) -> Result<Place, Unusable> {
         let Some(anomalies) = &mut self.anomalies else { return Err(Unusable::UnknownId) };
         let extents = anomalies.extents(Bound::Head).map_err(Unusable::Unreachable)?;
         let newest = |range: Range| Range { start: range.start.max(range.end - ANOMALIES_MAX), ..range };
         let ranges: Vec<Range> = extents.into_iter().map(newest).filter(|range| !range.is_empty()).collect();
-        let mut found = None;
+        let (mut published, mut found) = (Published::new(schemas), Ok(None));
         let read = anomalies.read(&ranges, &mut |past| {
-            let value = past.payload.and_then(|payload| serde_json::from_slice::<Named>(payload).ok());
-            if let Some(named) = value.filter(|named| named.id == id) {
-                found = Some(named.source);
+            let named = past.payload.map_or(Ok(None), |payload| published.read::<Named>(payload));
+            match named {
+                Ok(Some(named)) if named.id == id && found.is_ok() => found = Ok(Some(named.source)),
+                Ok(_) => {}
+                Err(reason) => found = Err(reason),
             }
         });
-        read.map_err(Unusable::Unreachable)?;
-        found.ok_or(Unusable::UnknownId)
+        read.and(found).map_err(Unusable::Unreachable)?.ok_or(Unusable::UnknownId)
     }
 }
 
@@ -163,7 +166,7 @@ impl Trainer {
         };
         let place = match (&feedback.source, &feedback.id) {
             (Some(place), _) => place.clone(),
-            (None, id) => heard.find(id.as_deref().unwrap_or_default())?,
+            (None, id) => heard.find(id.as_deref().unwrap_or_default(), &self.shared.schemas)?,
         };
         let topics = &self.shared.topics;
         if !topics.matcher().is_ok_and(|is_read| is_read(&place.topic)) {

@@ -1,6 +1,8 @@
 """A schema registry in memory, with as much of Confluent's API as its own client and strayd ask for.
 
-    registry.py PORT [--user NAME:PASSWORD] [--certificate FILE]
+    registry.py PORT [--user NAME:PASSWORD] [--certificate FILE] [--refuse SUBJECT]
+
+A subject that is refused takes no schema, as if none were compatible with what it holds.
 
 Prints a line when it listens, and ends when its standard input does.
 """
@@ -26,6 +28,7 @@ def version(subject, number):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     credentials = None
+    refused = None
 
     def log_message(self, *_):
         pass
@@ -53,9 +56,15 @@ class Handler(BaseHTTPRequestHandler):
             schema = {key: body[key] for key in ("schema", "schemaType", "references") if body.get(key)}
             if schema.get("schemaType") == "AVRO":
                 del schema["schemaType"]
+            if not found[2]:
+                known = schema in SCHEMAS and SCHEMAS.index(schema) + 1 in SUBJECTS.get(found[1], [])
+                if not known:
+                    return 404, {"error_code": 40403, "message": "Schema not found"}
+            elif found[1] == self.refused:
+                return 409, {"error_code": 409, "message": "Schema being registered is incompatible with an earlier schema"}
+            ids = SUBJECTS.setdefault(found[1], [])
             if schema not in SCHEMAS:
                 SCHEMAS.append(schema)
-            ids = SUBJECTS.setdefault(found[1], [])
             if SCHEMAS.index(schema) + 1 not in ids:
                 ids.append(SCHEMAS.index(schema) + 1)
             number = ids.index(SCHEMAS.index(schema) + 1) + 1
@@ -75,7 +84,9 @@ def main():
     arguments.add_argument("port", type=int)
     arguments.add_argument("--user")
     arguments.add_argument("--certificate")
+    arguments.add_argument("--refuse")
     options = arguments.parse_args()
+    Handler.refused = options.refuse
     if options.user:
         Handler.credentials = "Basic " + base64.b64encode(options.user.encode()).decode()
     server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
