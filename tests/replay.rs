@@ -180,7 +180,7 @@ fn each_record_is_judged_by_the_version_that_judged_it() {
     };
     stream.send(broker, &topics, 1500, true);
     scored(1500.0);
-    let order = ureq::post(format!("{}/api/commands", daemon.url())).header("content-type", "application/json");
+    let order = ureq::post(format!("{}/api/v1/commands", daemon.url())).header("content-type", "application/json");
     let order = order.send(r#"{"command": "retrain"}"#);
     assert_eq!(order.expect("it answers").status(), 202);
     daemon.wait_metrics(SOON, "another version to score", |metrics| {

@@ -17,6 +17,7 @@ pub mod publish;
 pub mod replay;
 pub mod reproduce;
 mod rows;
+mod shown;
 pub mod trainer;
 mod wait;
 
@@ -35,6 +36,7 @@ use crate::record::Topics;
 use crate::schema_registry::Schemas;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
+use crate::telemetry::view::View;
 use crate::{decode, sink, threshold};
 
 /// How the lanes run.
@@ -107,6 +109,8 @@ pub struct Shared {
     pub n_shifts: Arc<AtomicU64>,
     /// Requests for a round.
     pub requests: Requests,
+    /// What people look at.
+    pub view: View,
 }
 
 impl Shared {
