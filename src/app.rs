@@ -5,6 +5,7 @@
 
 mod clock;
 mod logs;
+mod needs;
 mod reload;
 mod supervise;
 
@@ -17,15 +18,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 
 pub use logs::init as init_logs;
+pub use needs::{Need, check_cluster};
+use needs::{TOPICS_TIMEOUT, check_schema_registry};
 use reload::Reloader;
 pub use supervise::{OnSignals, version};
 
 use crate::admin::{Admin, Guard, Pulse};
 use crate::blas;
 use crate::config::Config;
-use crate::history::{Bound, History, TopicHistory};
+use crate::history::TopicHistory;
 use crate::journal::{Desk, FileJournal, Journal, TopicJournal};
-use crate::kafka::{Transactional, check_compacted, ensure_compacted};
+use crate::kafka::{Transactional, ensure_compacted};
 use crate::model::ModelCell;
 use crate::pipeline::Shared;
 use crate::pipeline::inflight::Settling;
@@ -202,29 +205,8 @@ fn run(config: &Config, shared: &Shared, shutdown: &Shutdown, reloader: &mut Rel
     }
 }
 
-/// Asks the brokers once for every topic that the configuration names.
-///
-/// Errors: what is wrong, in words for the user.
-pub fn check_cluster(config: &Config) -> Result<(), String> {
-    let sink = KafkaSink::new(&config.kafka, &config.output, "strayd-check").map_err(|error| error.to_string())?;
-    let mut history = TopicHistory::new(&config.kafka, &config.input.topic, config.history.read_timeout)?;
-    history.extents(Bound::Settled)?;
-    check_schema_registry(config, &schemas(config))?;
-    sink.check_topics(Duration::from_secs(5))?;
-    config.registry.topic.iter().try_for_each(|topic| check_compacted(&config.kafka, topic))
-}
-
 fn ensure_registry(config: &Config) -> Result<(), String> {
     config.registry.topic.iter().try_for_each(|topic| ensure_compacted(&config.kafka, topic))
-}
-
-/// Asks the schema registry whether it answers, where it is needed.
-fn check_schema_registry(config: &Config, schemas: &Schemas) -> Result<(), String> {
-    let is_needed = config.decode.format.needs_registry() || config.output.format.schema().is_some();
-    match schemas.registry().filter(|_| is_needed) {
-        Some(registry) => registry.ping().map_err(|error| error.to_string()),
-        None => Ok(()),
-    }
 }
 
 /// Has the schema of the anomalies registered, where their format has one, and the id that they name it by.
@@ -261,7 +243,7 @@ fn connect(
         // New clients every time: the password's file may have been mended.
         let reached = pin_start(&config.kafka, &config.input).and_then(|pinned| {
             let sink = sink().map_err(|error| error.to_string())?;
-            sink.check_topics(Duration::from_secs(5))?;
+            sink.check_topics(TOPICS_TIMEOUT)?;
             ensure_registry(config)?;
             check_schema_registry(config, &shared.schemas)?;
             Ok((pinned, register(config, &shared.schemas)?))

@@ -82,7 +82,9 @@ fn of_file(options: &Options, row: usize) -> anyhow::Result<Value> {
 }
 
 /// The anomaly record as the daemon would publish it.
-fn record_of(config: &Config, model: &Model, id: RecordId, payload: &[u8]) -> anyhow::Result<Value> {
+///
+/// Errors: the record can't be decoded, or holds too little to be scored.
+pub fn record_of(config: &Config, model: &Model, id: RecordId, payload: &[u8]) -> anyhow::Result<Value> {
     let shared = app::shared(config, Arc::new(Metrics::new()), Health::new(1));
     let mut decoder = shared.decoder(model);
     let mut batch = Batch::new(1, model.n_features());

@@ -11,8 +11,8 @@ use clap::Args;
 
 use super::ConfigOptions;
 
-/// An answer is a line or a small JSON object.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// An answer is a line, a small JSON object, or a page of metrics.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Options of `strayd healthcheck`.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Where a server that listens on `address` is reached from its own machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -51,7 +51,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Gets a page: its status and its body.
-fn get(address: SocketAddr, page: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
+///
+/// Errors: nothing answers in time, or not in HTTP.
+pub fn get(address: SocketAddr, page: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;

@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod completions;
 pub mod demo;
+mod doctor;
 mod encode;
 mod eval;
 pub mod evaluate;
@@ -16,12 +17,15 @@ mod import;
 mod local;
 mod man;
 mod models;
+mod plan;
+mod replay;
 mod reproduce;
 mod run;
 mod schema;
 mod score;
 mod suppress;
 mod table;
+mod tap;
 pub mod threshold;
 mod train;
 mod tune;
@@ -63,6 +67,8 @@ enum Command {
     Run(run::Options),
     /// Checks the configuration, and with --connect brokers and topics too
     Check(check::Options),
+    /// Says why nothing is alerted, or too much: looks at everything that a record goes through
+    Doctor(doctor::Options),
     /// Asks the running daemon how it is: exit code 0 well, 1 not
     Healthcheck(healthcheck::Options),
     /// Shows strayd at work on a simulated plant; needs no broker
@@ -81,6 +87,12 @@ enum Command {
     Threshold(threshold::Options),
     /// Prints the anomaly record of one row or record, whatever its score
     Explain(explain::Options),
+    /// Judges a stretch of the topic again, publishes nothing, and prints what differs from what was published
+    Replay(replay::Options),
+    /// Samples what comes to the topic, with its score and its reasons, as it comes
+    Tap(tap::Options),
+    /// Says what machine a stream needs, and what breaks first
+    Plan(plan::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
     Encode(encode::Options),
     /// Writes a model in a form that other tools read: SAELens, sparsify, npz, ONNX
@@ -149,6 +161,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Run(options) => run::run(options),
         Command::Check(options) => check::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::Healthcheck(options) => healthcheck::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Train(options) => train::run(options),
@@ -158,6 +171,9 @@ pub fn main() -> ExitCode {
         Command::Tune(options) => tune::run(options),
         Command::Threshold(options) => threshold::run(options),
         Command::Explain(options) => explain::run(options),
+        Command::Replay(options) => replay::run(options),
+        Command::Tap(options) => tap::run(options),
+        Command::Plan(options) => plan::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),
         Command::Import(options) => import::run(options),

@@ -87,6 +87,8 @@ pub struct Past<'a> {
     pub id: RecordId,
     /// Kafka timestamp, milliseconds since the epoch.
     pub time_ms: i64,
+    /// Kafka key.
+    pub key: Option<&'a [u8]>,
     /// Payload; none is a tombstone.
     pub payload: Option<&'a [u8]>,
 }

@@ -48,6 +48,7 @@ impl History for TableHistory {
             take(Past {
                 id: RecordId { partition: Partition::default(), offset },
                 time_ms: offset,
+                key: None,
                 payload: Some(payload),
             });
         }

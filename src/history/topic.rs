@@ -115,6 +115,7 @@ impl TopicHistory {
                     take(Past {
                         id: RecordId { partition: range.partition, offset: message.offset() },
                         time_ms: message.timestamp().to_millis().unwrap_or(0),
+                        key: message.key(),
                         payload: message.payload(),
                     });
                     if message.offset() + 1 >= range.end {

@@ -158,7 +158,7 @@ impl Security {
     }
 
     /// As whom the brokers know the client, in Kafka's words; in angle brackets where only the broker can tell.
-    pub(super) fn principal(&self) -> String {
+    pub fn principal(&self) -> String {
         match (self.is_oauth(), &self.username, &self.certificate_file) {
             (true, ..) => "User:<the token's subject>".into(),
             (false, Some(name), _) if self.protocol.is_sasl() => format!("User:{name}"),

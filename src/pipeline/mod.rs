@@ -14,6 +14,7 @@ pub mod live;
 mod parked;
 pub mod partition;
 pub mod publish;
+pub mod replay;
 pub mod reproduce;
 mod rows;
 mod shown;

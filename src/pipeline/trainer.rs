@@ -13,7 +13,7 @@ pub mod requests;
 mod round;
 pub(super) mod sample;
 mod trouble;
-mod warm;
+pub(super) mod warm;
 mod watch;
 
 pub use challenger::Mode;

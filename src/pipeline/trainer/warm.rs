@@ -17,7 +17,7 @@ const CHUNK: usize = 1024;
 pub(super) type OnRow<'a> = &'a mut dyn FnMut(usize, f64, Option<Verdict>);
 
 /// The thresholds of all partitions that `rows`, in time order, are of.
-pub(super) fn thresholds(shared: &Shared, model: &Model, rows: &Rows) -> Thresholds {
+pub(in crate::pipeline) fn thresholds(shared: &Shared, model: &Model, rows: &Rows) -> Thresholds {
     judge_all(shared, model, rows, &mut |_, _, _| ())
 }
 
