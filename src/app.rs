@@ -20,7 +20,7 @@ pub use logs::init as init_logs;
 use reload::Reloader;
 pub use supervise::{OnSignals, version};
 
-use crate::admin::{Admin, Guard};
+use crate::admin::{Admin, Guard, Pulse};
 use crate::blas;
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
@@ -34,12 +34,13 @@ use crate::pipeline::live::{Live, RuleBook, Tuning};
 use crate::pipeline::trainer::requests::Requests;
 use crate::pipeline::trainer::{Commands, Heard, Settings, Trainer};
 use crate::record::Topics;
-use crate::registry::Versions;
+use crate::registry::{Shelf, Versions};
 use crate::schema_registry::{HttpRegistry, SchemaError, Schemas};
 use crate::shutdown::Shutdown;
 use crate::sink::{Encoder, KafkaSink, Sink};
 use crate::source::{Assignment, KafkaSource, pin_start};
 use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::view::View;
 use crate::telemetry::{Metrics, now_ms};
 
 /// Where commands and feedback are kept beside the models when no topic is named.
@@ -81,6 +82,7 @@ pub fn shared(config: &Config, metrics: Arc<Metrics>, health: Health) -> Shared 
         desk: Desk::default(),
         n_shifts: Arc::new(AtomicU64::new(0)),
         requests: Requests::default(),
+        view: View::default(),
     }
 }
 
@@ -105,11 +107,10 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
             std::fs::read_to_string(path).with_context(|| format!("admin.token_file = {}", path.display()))
         });
     let guard = Guard::new(admin_address.ip().is_loopback(), token.transpose()?.as_deref());
-    let (health, desk) = (shared.health.clone(), shared.desk.clone());
-    let state = Admin { metrics, health, version: Arc::new(version()), guard, desk };
+    let state = admin(&config, &shared, guard);
     let end = Shutdown::default();
     let sources = if let OnSignals::DrainAndReload(sources) = &on_signals { Some(sources.clone()) } else { None };
-    let mut reloader = Reloader::new(sources, &config, &shared.live, &shared.metrics);
+    let mut reloader = Reloader::new(sources, &config, &shared);
     let (requests, reload) = (shared.requests.clone(), reloader.asked());
     let heard = supervise::Heard { shutdown: shutdown.clone(), requests, reload };
     let server = supervise::spawn_admin(listener, state, heard, end.clone(), on_signals)?;
@@ -124,6 +125,24 @@ pub fn start(config: Config, shutdown: Shutdown, on_signals: OnSignals) -> anyho
     })?;
     tracing::info!(admin = %admin_address, "strayd {} started", env!("CARGO_PKG_VERSION"));
     Ok(Daemon { shared, admin: admin_address, shutdown, main })
+}
+
+/// What the admin server shows.
+fn admin(config: &Config, shared: &Shared, guard: Guard) -> Admin {
+    Admin {
+        detector: Arc::clone(&shared.detector),
+        metrics: Arc::clone(&shared.metrics),
+        health: shared.health.clone(),
+        version: Arc::new(version()),
+        guard,
+        desk: shared.desk.clone(),
+        view: shared.view.clone(),
+        cell: Arc::clone(&shared.cell),
+        shelf: Arc::new(Shelf::new(&config.registry)),
+        n_scored: Arc::clone(&shared.n_scored),
+        n_alerts: Arc::clone(&shared.n_alerts),
+        pulse: Pulse::default(),
+    }
 }
 
 impl Daemon {

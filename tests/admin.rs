@@ -58,7 +58,7 @@ fn status(answer: &str) -> u16 {
 fn command(host: &str, more: &str, body: &str) -> Vec<u8> {
     let n = body.len();
     format!(
-        "POST /api/commands HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n{more}\
+        "POST /api/v1/commands HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n{more}\
          Content-Length: {n}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -95,9 +95,12 @@ fn requests_that_are_too_large_or_not_foreseen_are_refused() {
     let body = format!(r#"{{"command": "{}"}}"#, "x".repeat(80 << 10));
     let answer = exchange(&launch, &command("localhost", "", &body));
     assert!(answer.is_empty() || status(&answer) == 413, "{answer}");
-    for (method, page, expected) in
-        [("POST", "/healthz", 405), ("DELETE", "/metrics", 405), ("GET", "/api/commands", 405), ("GET", "/config", 404)]
-    {
+    for (method, page, expected) in [
+        ("POST", "/healthz", 405),
+        ("DELETE", "/metrics", 405),
+        ("GET", "/api/v1/commands", 405),
+        ("GET", "/config", 404),
+    ] {
         let request =
             format!("{method} {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(status(&exchange(&launch, request.as_bytes())), expected, "{method} {page}");
@@ -122,7 +125,7 @@ fn a_crowd_of_slow_clients_ends_in_time_and_keeps_nobody_from_being_answered() {
             // Heads without an end, bodies without an end, and such as say nothing.
             let part: &[u8] = match i % 3 {
                 0 => b"GET /metrics HTTP/1.1\r\nHost: loc",
-                1 => b"POST /api/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{",
+                1 => b"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{",
                 _ => b"",
             };
             stream.write_all(part).expect("it is taken");
@@ -160,7 +163,8 @@ fn changes_need_this_machine_or_the_token_and_are_told_with_where_they_came_from
         assert_eq!(status(&answer), expected, "Host: {host}, {more}: {answer}");
     }
     // Without the type that a page can't send without being asked first.
-    let simple = "POST /api/commands HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: text/plain\r\n";
+    let simple =
+        "POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: text/plain\r\n";
     let answer = exchange(&launch, format!("{simple}Content-Length: {}\r\n\r\n{order}", order.len()).as_bytes());
     assert_eq!(status(&answer), 415, "{answer}");
     let is_told = || {

@@ -370,11 +370,11 @@ fn faults(plant: &mut Plant, key: &str) -> Vec<Outgoing> {
     (0..90).map(|i| if i % 30 == 15 { plant.fault(key) } else { plant.record(Modes::Both) }).collect()
 }
 
-/// Status of `POST /api/commands` with this Host header.
+/// Status of `POST /api/v1/commands` with this Host header.
 fn post(address: &str, host: &str, body: &str) -> u16 {
     let mut stream = TcpStream::connect(address).expect("the admin server listens");
     stream.set_read_timeout(Some(SOON)).expect("a timeout above zero");
-    let head = format!("POST /api/commands HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let head = format!("POST /api/v1/commands HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     let request = format!("{head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();

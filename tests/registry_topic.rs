@@ -165,7 +165,7 @@ fn a_registry_topic_that_refuses_writes_or_is_deleted_keeps_nobody_from_scoring_
     daemon.wait_ready(SOON);
     let sum = |name: &str| daemon.metrics().sum(name, &[]);
     let retrain = || {
-        let answer = ureq::post(format!("{}/api/commands", daemon.url()))
+        let answer = ureq::post(format!("{}/api/v1/commands", daemon.url()))
             .header("content-type", "application/json")
             .send(r#"{"command": "retrain"}"#);
         answer.expect("the order is taken");

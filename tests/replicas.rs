@@ -176,7 +176,7 @@ fn replicas_score_by_one_model_and_survive_the_death_of_their_leader() {
 }
 
 fn order_retrain(daemon: &Daemon) {
-    let answer = ureq::post(format!("{}/api/commands", daemon.url()))
+    let answer = ureq::post(format!("{}/api/v1/commands", daemon.url()))
         .header("content-type", "application/json")
         .send(r#"{"command": "retrain"}"#);
     answer.expect("the order is taken");

@@ -113,7 +113,7 @@ impl<'a> Stage<'a> {
         broker.produce(&self.names["features"], ["no vector", ODD].map(Outgoing::value));
         if self.has("commands") {
             let order = if self.n_pokes.is_multiple_of(2) { "pin" } else { "unpin" };
-            let request = ureq::post(format!("{}/api/commands", daemon.url())).content_type("application/json");
+            let request = ureq::post(format!("{}/api/v1/commands", daemon.url())).content_type("application/json");
             // It may have ended for want of the right.
             let _ = request.send(format!(r#"{{"command": "{order}"}}"#));
         }
@@ -284,7 +284,8 @@ fn every_way_to_authenticate_carries_a_daemon_to_its_first_model_and_no_secret_s
     let started: Vec<_> = ways(secured).into_iter().map(start).collect();
     for (principal, launch, daemon) in started {
         daemon.wait_ready(SOON);
-        let pages = strayd::admin::PAGES.into_iter().chain(["/config", "/api/commands"]);
+        let pages =
+            strayd::admin::PAGES.into_iter().chain(["/config", "/api/v1/commands", "/api/v1/config", "/api/v1/status"]);
         let mut shown: String = pages.map(|page| daemon.get(page).expect("it answers").1).collect();
         for what in ["cmdline", "environ"] {
             let bytes = std::fs::read(format!("/proc/{}/{what}", daemon.pid())).expect("the daemon runs");

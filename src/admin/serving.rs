@@ -39,7 +39,8 @@ const END_TIMEOUT: Duration = Duration::from_millis(500);
 /// The pause after a connection that could not be taken: the process has no file descriptor left, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What every answer tells browsers: it is data, to be shown in no frame, run as no script and kept nowhere.
+/// What every answer tells browsers where it says nothing else: it is data, to be shown in no frame, run as no script and kept
+/// nowhere.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
@@ -102,6 +103,8 @@ async fn in_time(request: Request, next: Next) -> Response {
 }
 
 async fn with_headers(mut response: Response) -> Response {
-    response.headers_mut().extend(HEADERS.map(|(name, value)| (Some(name), value)));
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
     response
 }

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{logs, rule_book, tuning};
 use crate::config::{Config, Problems, Sources, is_reloadable};
+use crate::pipeline::Shared;
 use crate::pipeline::live::Live;
 use crate::telemetry::Metrics;
+use crate::telemetry::view::View;
 
 /// Whether somebody asked for a reload; clones share the answer.
 #[derive(Clone, Debug, Default)]
@@ -46,14 +48,23 @@ pub struct Reloader {
     asked: Asked,
     live: Live,
     metrics: Arc<Metrics>,
+    view: View,
 }
 
 impl Reloader {
     /// A reloader of the running `config` that reads from `sources`; without any nobody can ask.
-    pub fn new(sources: Option<Sources>, config: &Config, live: &Live, metrics: &Arc<Metrics>) -> Self {
-        metrics.set_config(&config.version());
-        let (config, live, metrics) = (config.clone(), live.clone(), Arc::clone(metrics));
-        Self { sources, config, asked: Asked::default(), live, metrics }
+    pub fn new(sources: Option<Sources>, config: &Config, shared: &Shared) -> Self {
+        let (config, live, metrics) = (config.clone(), shared.live.clone(), Arc::clone(&shared.metrics));
+        let reloader = Self { sources, config, asked: Asked::default(), live, metrics, view: shared.view.clone() };
+        reloader.show();
+        reloader
+    }
+
+    /// Shows the configuration in force.
+    fn show(&self) {
+        self.metrics.set_config(&self.config.version());
+        // It holds no secret: these come from files.
+        self.view.set_config(serde_json::to_value(&*self.config).expect("a configuration is always JSON"));
     }
 
     /// What a signal asks through.
@@ -86,7 +97,7 @@ impl Reloader {
                 tracing::error!(version, ?keys, "configuration not reloaded: these need a restart; the old one stays");
             }
         }
-        self.metrics.set_config(&version);
+        self.show();
         self.metrics.config_reloads_total.with_label_values(&[outcome.result()]).inc();
         let is_applied = matches!(outcome, Outcome::Applied(_));
         self.metrics.config_last_reload_successful.set(i64::from(is_applied));

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use feedback::{Feedback, Opinion, Place};
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
-pub use order::{Desk, Order};
+pub use order::{Desk, Order, check_label};
 pub use topic::TopicJournal;
 
 /// Where journals are kept.

@@ -9,6 +9,7 @@ pub mod interchange;
 
 mod bundle;
 mod cell;
+pub mod document;
 mod lineage;
 mod reference;
 mod tensors;

@@ -16,6 +16,7 @@ use super::alerting::Alerting;
 use super::inflight::Settling;
 use super::judge::Judge;
 use super::publish::{Judged, Occasion, Publisher};
+use super::shown::Shown;
 use super::wait::Wait;
 use super::{Shared, rows};
 use crate::batch::Batch;
@@ -84,6 +85,7 @@ pub struct Lane {
     /// When assignment and lag, and the use of latents, were shown last.
     reported: Instant,
     latents_shown: Option<Instant>,
+    shown: Shown,
 }
 
 impl Lane {
@@ -111,6 +113,7 @@ impl Lane {
             positions: Vec::new(),
             reported: Instant::now(),
             latents_shown: None,
+            shown: Shown::default(),
         }
     }
 
@@ -266,6 +269,7 @@ impl Lane {
             self.latents_shown = Some(now);
             metrics.all.latents_active_mean.set(judge.workspace.latents_active_mean());
         }
+        self.shown.scores(&self.shared, judge, now);
         let counts = &judge.intake.counts;
         self.shared.n_alerts.fetch_add(counts.n_alerts, Ordering::Relaxed);
         self.shared.n_shifts.fetch_add(self.alerting.take_shifts(), Ordering::Relaxed);
@@ -299,6 +303,7 @@ impl Lane {
         let positions = inflight.take_settled(&mut self.positions);
         drop(inflight);
         if !positions.is_empty() {
+            self.shown.settled(positions);
             let n_late = self.source.store(positions)?;
             self.publisher.metrics().all.late_offset_stores_total.inc_by(n_late as u64);
         }
@@ -354,7 +359,9 @@ impl Lane {
             let n_rebalances = self.settling.take_rebalances();
             self.shared.metrics.records_lost_total.inc_by(self.source.take_lost());
             health.assigned(self.settling.n_assigned());
-            self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &self.source.lags());
+            let lags = self.source.lags();
+            self.publisher.assignment(self.settling.n_assigned(), n_rebalances, &lags);
+            self.shown.partitions(&self.shared, self.index, self.judge.as_deref(), &lags);
             self.show_transactions();
         }
     }

@@ -16,6 +16,7 @@ pub mod partition;
 pub mod publish;
 pub mod reproduce;
 mod rows;
+mod shown;
 pub mod trainer;
 mod wait;
 
@@ -34,6 +35,7 @@ use crate::record::Topics;
 use crate::schema_registry::Schemas;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
+use crate::telemetry::view::View;
 use crate::{decode, sink, threshold};
 
 /// How the lanes run.
@@ -106,6 +108,8 @@ pub struct Shared {
     pub n_shifts: Arc<AtomicU64>,
     /// Requests for a round.
     pub requests: Requests,
+    /// What people look at.
+    pub view: View,
 }
 
 impl Shared {

@@ -20,7 +20,7 @@ use crate::sink::anomaly::{
     ANOMALY_TYPE, ActiveLatents, Anomaly, ModelRef, SCHEMA_VERSION, Score, Scored, SourceRef, id_of,
 };
 use crate::sink::incident::{INCIDENT_TYPE, IncidentEvent, IncidentRef, Share, Worst, event_id};
-use crate::sink::{Channel, Ended, Header, Outgoing, Receipt, Sink, SinkError};
+use crate::sink::{Channel, Encoder, Ended, Header, Outgoing, Receipt, Sink, SinkError};
 use crate::source::{Headers, Raw};
 use crate::telemetry::{LaneMetrics, now_ms};
 
@@ -170,7 +170,13 @@ impl Publisher {
         self.shared.encoder.write(&record, &mut value);
         let (key, time_ms) = (carried.key, judged.row().time_ms);
         let message = Outgoing { channel: Channel::Anomalies, key, value: &value, time_ms, headers: &headers };
-        self.send(&message, receipt)
+        self.send(&message, receipt)?;
+        // People look at it as JSON, whatever the topic holds.
+        if !self.shared.encoder.is_json() {
+            Encoder::default().write(&record, &mut value);
+        }
+        self.shared.view.published(&id, &value);
+        Ok(())
     }
 
     /// Publishes a change of an incident, if these are wanted.

@@ -53,16 +53,34 @@ impl Directory {
         Ok(versions)
     }
 
-    /// Calls a latent `label`, in every version that has it; without one, it goes by its loadings again.
-    ///
-    /// Errors: when the labels can't be read or written.
-    pub fn set_label(&mut self, latent: u64, label: Option<String>) -> Result<(), RegistryError> {
-        let mut labels = labels::read(&self.path)?;
-        match label {
-            Some(label) => drop(labels.insert(latent, label)),
-            None => drop(labels.remove(&latent)),
-        }
-        labels::write(&self.path, &labels)
+    /// Every version, oldest first, with what `summarise` says of it.
+    pub(super) fn list_with(
+        &self,
+        summarise: impl Fn(u64) -> Result<Summary, String>,
+    ) -> Result<Vec<Entry>, RegistryError> {
+        // A damaged CURRENT must not hide the versions from whoever wants to mend it.
+        let current = self.current().unwrap_or_default();
+        let (promoted, pinned) = (self.promoted()?, self.pinned().unwrap_or_default());
+        let entry = |version| Entry {
+            version,
+            current: current == Some(version),
+            promoted: promoted.is_empty() || promoted.contains(&version),
+            pinned: pinned == Some(version),
+            model: summarise(version),
+        };
+        Ok(self.versions()?.into_iter().map(entry).collect())
+    }
+
+    /// What a list shows of a version, or why it is refused.
+    pub(super) fn summary(&self, version: u64) -> Result<Summary, String> {
+        self.artifact(version).map(|model| summary(&model)).map_err(|error| error.to_string())
+    }
+
+    /// Loads a version for whoever looks at it, with the labels of its latents.
+    pub(super) fn look_at(&self, version: u64) -> Result<Model, RegistryError> {
+        let mut model = self.artifact(version)?;
+        model.cards.set_labels(&self.labels().unwrap_or_default());
+        Ok(model)
     }
 
     fn artifact(&self, version: u64) -> Result<Model, RegistryError> {
@@ -153,17 +171,7 @@ impl Registry for Directory {
     }
 
     fn list(&self) -> Result<Vec<Entry>, RegistryError> {
-        // A damaged CURRENT must not hide the versions from whoever wants to mend it.
-        let current = self.current().unwrap_or_default();
-        let (promoted, pinned) = (self.promoted()?, self.pinned().unwrap_or_default());
-        let entry = |version| Entry {
-            version,
-            current: current == Some(version),
-            promoted: promoted.is_empty() || promoted.contains(&version),
-            pinned: pinned == Some(version),
-            model: self.artifact(version).map(|model| summary(&model)).map_err(|error| error.to_string()),
-        };
-        Ok(self.versions()?.into_iter().map(entry).collect())
+        self.list_with(|version| self.summary(version))
     }
 
     fn load(&self, version: u64) -> Result<Model, RegistryError> {
@@ -179,6 +187,15 @@ impl Registry for Directory {
 
     fn labels(&self) -> Result<Labels, RegistryError> {
         labels::read(&self.path)
+    }
+
+    fn set_label(&mut self, latent: u64, label: Option<String>) -> Result<(), RegistryError> {
+        let mut labels = labels::read(&self.path)?;
+        match label {
+            Some(label) => drop(labels.insert(latent, label)),
+            None => drop(labels.remove(&latent)),
+        }
+        labels::write(&self.path, &labels)
     }
 
     fn next_version(&self) -> Result<u64, RegistryError> {

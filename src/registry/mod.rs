@@ -7,6 +7,7 @@ mod directory;
 mod labels;
 mod memory;
 mod mirror;
+mod shelf;
 mod topic;
 mod versions;
 
@@ -19,6 +20,7 @@ pub use directory::Directory;
 pub use labels::{Labels, load_labelled};
 pub use memory::MemoryRegistry;
 pub use mirror::{Mirror, Piece};
+pub use shelf::Shelf;
 pub use versions::Versions;
 
 use crate::model::Model;
@@ -205,6 +207,13 @@ pub trait Registry: Send {
     /// Errors: see [`RegistryError`].
     fn labels(&self) -> Result<Labels, RegistryError> {
         Ok(Labels::new())
+    }
+
+    /// Calls a latent `label`, in every version that has it; without one, it goes by its loadings again.
+    ///
+    /// Errors: see [`RegistryError`].
+    fn set_label(&mut self, _latent: u64, _label: Option<String>) -> Result<(), RegistryError> {
+        Ok(())
     }
 
     /// The number that the next stored model must have.

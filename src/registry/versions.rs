@@ -107,13 +107,6 @@ impl Versions {
         self.directory.before_current()
     }
 
-    /// Calls a latent `label`; without one, it goes by its loadings again.
-    ///
-    /// Errors: see [`RegistryError`].
-    pub fn set_label(&mut self, latent: u64, label: Option<String>) -> Result<(), RegistryError> {
-        self.change(|directory| directory.set_label(latent, label))
-    }
-
     /// Hands a model over as a challenger. Returns where it waits.
     ///
     /// Errors: see [`RegistryError`].
@@ -181,6 +174,10 @@ impl Registry for Versions {
 
     fn labels(&self) -> Result<Labels, RegistryError> {
         self.directory.labels()
+    }
+
+    fn set_label(&mut self, latent: u64, label: Option<String>) -> Result<(), RegistryError> {
+        self.change(|directory| directory.set_label(latent, label))
     }
 
     fn next_version(&self) -> Result<u64, RegistryError> {

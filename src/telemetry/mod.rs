@@ -6,6 +6,7 @@
 pub mod health;
 mod lane;
 mod tally;
+pub mod view;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -27,7 +27,7 @@ logged() { journalctl --quiet --no-pager --unit "${2:-strayd}" | grep -F -- "$1"
 post() {
     local body='{"command": "retrain"}'
     exec 3<>/dev/tcp/127.0.0.1/"$ADMIN_PORT" || return
-    printf 'POST /api/commands HTTP/1.0\r\nHost: localhost\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
+    printf 'POST /api/v1/commands HTTP/1.0\r\nHost: localhost\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
         "${1:+Authorization: Bearer $1$'\r\n'}" "${#body}" "$body" >&3
     head -n 1 <&3 | cut -d ' ' -f 2
     exec 3>&-

@@ -117,7 +117,7 @@ impl<'a> Demo<'a> {
         demo.say(&format!(
             "plant      12 pumps, {} sensors each, {} records/s on topic `{FEATURES}` of a mock cluster\n\
              brokers    {brokers}   (kcat -b {brokers} -t {ANOMALIES} -C; any client can subscribe)\n\
-             metrics    http://{}/metrics",
+             console    http://{}/",
             sensors::N_SENSORS,
             options.rate,
             demo.daemon.admin

@@ -5,14 +5,12 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
 use super::Common;
+use crate::journal::check_label;
 use crate::registry::Registry;
-
-/// Longest label, characters: it stands in every record, and in tables.
-const LABEL_CHARS_MAX: usize = 60;
 
 /// Options of `strayd models label`.
 #[derive(Debug, Args)]
@@ -31,9 +29,7 @@ pub struct Options {
 /// Labels a latent.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let (latent, label) = (options.latent, options.text.trim());
-    if label.chars().count() > LABEL_CHARS_MAX || label.chars().any(char::is_control) {
-        bail!("a label has at most {LABEL_CHARS_MAX} characters in one line");
-    }
+    check_label(label).map_err(|wrong| anyhow!(wrong))?;
     let mut registry = options.common.registry()?;
     let version = options.of.or(registry.current()?);
     let version = version.context("there is no model yet, so there are no latents")?;

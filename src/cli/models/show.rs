@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Found, Which, or_none};
-use crate::model::{Lineage, Model};
-use crate::record::RecordId;
+use crate::model::Model;
+use crate::model::document::{self, place};
 use crate::sae::{Autoencoder, Kind, Shape};
 use crate::train::Check;
 
@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         (true, _) => {
             let mut document = document(&found);
             if options.latents {
-                document["latents"] = latents(&found.model);
+                document["latents"] = document::latents(&found.model);
             }
             writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
         }
@@ -42,45 +42,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn document(found: &Found) -> Value {
-    let model = &found.model;
-    let shape = model.autoencoder.shape();
-    let features: Vec<&str> = model.schema.names().collect();
-    json!({
-        "version": model.version,
-        "current": found.is_current,
-        "hash": model.hash,
-        "path": found.path,
-        "trained_at": model.trained_at(),
-        "features": features,
-        "schema_fingerprint": model.schema.fingerprint(),
-        "kind": model.autoencoder.kind,
-        "n_latents": shape.n_latents,
-        "k": shape.k,
-        "n_calibration": model.calibration.tail.sorted().len(),
-        "lineage": model.lineage,
-    })
-}
-
-/// One object a latent, the most important first.
-fn latents(model: &Model) -> Value {
-    let one = |i: usize| {
-        let card = &model.cards.latents[i];
-        let mut one = serde_json::to_value(card).expect("a card of plain values is always JSON");
-        one["label"] = json!(card.label);
-        one["top"] = card.top.iter().map(|id| place(&model.lineage, *id)).collect();
-        one["since_fired"] = json!(model.since_fired[i]);
-        one["index"] = json!(i);
-        one
-    };
-    model.cards.by_importance().into_iter().map(one).collect()
-}
-
-/// TOPIC/PARTITION/OFFSET, as `strayd explain --record` takes it; FILE/PARTITION/ROW for a model of a file.
-fn place(lineage: &Lineage, id: RecordId) -> String {
-    match id.partition.topic.name() {
-        None => format!("{}/{}/{}", lineage.source, id.partition, id.offset),
-        Some(_) => format!("{}/{}", id.partition, id.offset),
-    }
+    let mut document = document::document(&found.model);
+    document["current"] = json!(found.is_current);
+    document["path"] = json!(found.path);
+    document
 }
 
 fn print_model(found: &Found, out: &mut impl Write) -> io::Result<()> {

@@ -15,6 +15,7 @@ use crate::model::{self, Model};
 use crate::pipeline::decoding::Published;
 use crate::record::RecordId;
 use crate::schema_registry::Schemas;
+use crate::telemetry::now_ms;
 use crate::train::{Opinions, Rows};
 
 /// Opinions that are kept; of more, the newest.
@@ -121,6 +122,16 @@ impl Trainer {
         };
         let said = self.heard.iter().flat_map(|heard| &heard.opinions);
         said.map(|(id, (opinion, _))| model::Feedback { record: *id, verdict: name(opinion).to_owned() }).collect()
+    }
+
+    /// Stores the opinions that were handed in at this replica, for whoever leads.
+    pub(super) fn hand_on_opinions(&mut self) {
+        let Some(heard) = &mut self.heard else { return };
+        while let Some(opinion) = self.shared.desk.fetch_opinion() {
+            if let Err(reason) = heard.journal.append(&opinion.entry(now_ms())) {
+                tracing::error!(?opinion, reason, "feedback could not be stored; say it again");
+            }
+        }
     }
 
     /// Hears what is new, and answers it.

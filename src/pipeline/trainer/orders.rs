@@ -30,6 +30,7 @@ impl Commands {
 impl Trainer {
     /// Carries out what is new.
     pub(super) fn obey(&mut self, model: &Model, leads: bool) {
+        self.hand_on_opinions();
         let Some(mut commands) = self.commands.take() else { return };
         while let Some(order) = self.shared.desk.fetch() {
             if let Err(reason) = commands.journal.append(&order.entry(now_ms())) {
@@ -81,6 +82,14 @@ impl Trainer {
                     return;
                 }
             },
+            Order::Label { latent, label } => {
+                if !model.cards.latents.iter().any(|card| card.id == *latent) {
+                    tracing::warn!(?order, version = model.version, "command refused: the model has no such latent");
+                    return;
+                }
+                let label = label.as_deref().map(str::trim).filter(|label| !label.is_empty());
+                self.registry.set_label(*latent, label.map(str::to_owned))
+            }
             // What else can be ordered is a rule, or of a later strayd.
             Order::Suppress { .. } | Order::Unsuppress { .. } => return,
             Order::Retrain {} => {

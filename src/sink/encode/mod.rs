@@ -60,6 +60,11 @@ impl Encoder {
         Self { format, id }
     }
 
+    /// Whether it writes JSON.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// What the header `content-type` says of it.
     pub fn content_type(&self) -> &'static [u8] {
         match self.format {

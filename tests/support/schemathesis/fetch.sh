@@ -1,0 +1,28 @@
+#!/bin/sh
+# Makes a Python environment with schemathesis in the cache, once, and prints the program.
+#
+# The folder appears whole or not at all: it is good when the copy of requirements.txt inside is this one, and that is
+# written last. A lock lets several test binaries ask at the same time. STRAYD_SCHEMATHESIS_CACHE names another folder than
+# the usual one.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${STRAYD_SCHEMATHESIS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strayd/schemathesis}
+wanted=$here/requirements.txt
+
+filled() { cmp -s "$wanted" "$cache/requirements.txt" && "$cache/bin/python" -c "" 2>/dev/null; }
+
+if ! filled; then
+    command -v python3 >/dev/null || { echo "python3 is not installed and $cache is not filled" >&2; exit 1; }
+    mkdir -p "$(dirname "$cache")"
+    exec 9>"$cache.lock"
+    flock -w 600 9 || { echo "another fetch has held $cache.lock for 600 s" >&2; exit 1; }
+    if ! filled; then
+        # An environment can't be moved, so it is made in its place.
+        rm -rf "$cache"
+        python3 -m venv "$cache" >&2
+        timeout 600 "$cache/bin/python" -m pip install --quiet --only-binary :all: -r "$wanted" >&2 9>&-
+        cp "$wanted" "$cache/requirements.txt"
+    fi
+fi
+echo "$cache/bin/schemathesis"
