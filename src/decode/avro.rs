@@ -5,17 +5,20 @@
 //! by name, so a writer may add fields, which are ignored and counted, and take some away, which are missing then; a
 //! reader's defaults are not asked for. A union with null is its value or missing. Decimals are numbers.
 
-use serde_avro_fast::Schema;
-use serde_avro_fast::de::read::SliceRead;
-use serde_avro_fast::de::{DeserializerConfig, DeserializerState};
+use std::io::Read;
+
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema::ResolvedSchema;
+use apache_avro::{Schema, types, util};
 use serde_json::Value;
 
-use super::described::{Described, to_json};
+use super::datum::{Datum, spelt_out};
+use super::described::{Described, malformed, to_json};
 use super::field::Field;
 use super::wire::{Plans, Written, WrittenIn};
 use super::{Config, Decoded, Decoder, Format, Reject, check_size};
 
-/// Items of one array at most: nulls take no bytes, and so a few bytes could claim billions of them.
+/// Items of one array at most: a few bytes could claim billions of them, and have room made for them.
 const ITEMS_MAX: usize = 1 << 20;
 
 /// Decoder of Avro records.
@@ -36,6 +39,7 @@ struct Plan {
 impl Avro {
     /// Makes the decoder for `fields`, the features in the order of the schema.
     pub fn new(config: &Config, fields: &[Field]) -> Self {
+        util::max_allocation_bytes(ITEMS_MAX * size_of::<types::Value>());
         Self {
             reader: Described::new(config, fields),
             bytes_max: config.payload_bytes_max,
@@ -57,14 +61,39 @@ impl Plan {
             _ => Err(unreadable(&error)),
         })?;
         inline(&mut tree, &written.references).map_err(|error| unreadable(&error))?;
-        let schema: Schema = tree.to_string().parse().map_err(|error| unreadable(&error))?;
+        let schema = Schema::parse(&tree).map_err(|error| unreadable(&error))?;
+        let names = ResolvedSchema::new(&schema).map_err(|error| unreadable(&error))?;
+        let schema = spelt_out(&schema, names.get_names()).map_err(|error| unreadable(&error))?;
         Ok(Self { schema, time_units: time_field.map_or(1, |name| time_units(&tree, name)) })
     }
 
-    fn state<'s, 'p>(&'s self, record: &'p [u8]) -> DeserializerState<'s, SliceRead<'p>> {
-        let mut config = DeserializerConfig::new(&self.schema);
-        config.max_seq_size = ITEMS_MAX;
-        DeserializerState::with_config(SliceRead::new(record), config)
+    /// The value of a record, and how many bytes follow it.
+    ///
+    /// Errors: the bytes are no record of the schema.
+    fn value(&self, record: &[u8]) -> Result<(types::Value, usize), Reject> {
+        let malformed = |error: &dyn std::fmt::Display| malformed(Format::Avro.name(), error);
+        // No name is left to be looked up.
+        let names = ResolvedSchema::new_with_schemata(Vec::new()).map_err(|error| malformed(&error))?;
+        let reader = GenericDatumReader::builder(&self.schema).resolved_writer_schemata(names).build();
+        let mut bytes = Bytes { rest: record, has_ended: false };
+        let value = reader.and_then(|reader| reader.read_value(&mut bytes)).map_err(|error| malformed(&error))?;
+        if bytes.has_ended {
+            return Err(malformed(&"it ends too soon"));
+        }
+        Ok((value, bytes.rest.len()))
+    }
+}
+
+/// The bytes of a record. The library takes their end for a null here and there; so it is remembered.
+struct Bytes<'p> {
+    rest: &'p [u8],
+    has_ended: bool,
+}
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.has_ended |= into.len() > self.rest.len();
+        self.rest.read(into)
     }
 }
 
@@ -72,10 +101,9 @@ impl Decoder for Avro {
     fn decode(&mut self, payload: &[u8], values: &mut [f32]) -> Result<Decoded, Reject> {
         check_size(payload, self.bytes_max)?;
         let (plan, record) = self.plans.find(payload)?;
-        let mut state = plan.state(record);
-        let decoded = self.reader.read(state.deserializer(), plan.time_units, values)?;
-        self.reader.check_end(n_left(state))?;
-        Ok(decoded)
+        let (value, n_left) = plan.value(record)?;
+        self.reader.check_end(n_left)?;
+        self.reader.read(Datum { schema: &plan.schema, value: &value }, plan.time_units, values)
     }
 
     fn passthrough(&self) -> Option<&[u8]> {
@@ -84,18 +112,13 @@ impl Decoder for Avro {
 
     fn transcribe(&mut self, payload: &[u8]) -> Result<Vec<u8>, Reject> {
         let (plan, record) = self.plans.find(payload)?;
-        to_json(Format::Avro.name(), plan.state(record).deserializer())
+        let (value, _) = plan.value(record)?;
+        to_json(Format::Avro.name(), Datum { schema: &plan.schema, value: &value })
     }
 
     fn learn(&mut self, id: u32, schema: &Written) {
         self.plans.insert(id, Plan::new(schema, self.time_field.as_deref()));
     }
-}
-
-/// Bytes that were not read.
-fn n_left(state: DeserializerState<'_, SliceRead<'_>>) -> usize {
-    use std::io::BufRead;
-    state.into_reader().fill_buf().map_or(0, <[u8]>::len)
 }
 
 /// Puts schemas that are referred to by name in the place of the first use of their name.

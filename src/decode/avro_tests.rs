@@ -1,5 +1,6 @@
 //! Tests of the Avro decoder. That it reads what other tools write is `tests/formats.rs`.
 
+use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -34,9 +35,13 @@ fn written(text: &str) -> Written {
 
 /// The record in the wire format, under schema 7.
 fn payload(schema: &str, record: &Value) -> Vec<u8> {
-    let schema: Schema = schema.parse().expect("a schema");
-    let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
-    serde_avro_fast::to_datum(record, vec![0, 0, 0, 0, 7], &mut config).expect("a record of the schema")
+    let schema = Schema::parse_str(schema).expect("a schema");
+    let value =
+        types::Value::try_from(record.clone()).expect("plain values").resolve(&schema).expect("a record of the schema");
+    let mut payload = vec![0, 0, 0, 0, 7];
+    let writer = GenericDatumWriter::builder(&schema).build().expect("it refers to nothing");
+    writer.write_value(&mut payload, value).expect("a record of the schema");
+    payload
 }
 
 fn decode_by(written: &Written, fields: &[Field], payload: &[u8]) -> Result<(Decoded, Vec<f32>), Reject> {
@@ -135,9 +140,43 @@ fn what_is_no_whole_record_is_rejected() {
     let longer = [&record[..], &[0]].concat();
     let reject = decode_by(&written(READING), &fields(), &longer).expect_err("longer");
     assert_eq!(reject.to_string(), "not a avro record: 1 bytes follow its end");
-    let nulls = r#"{"type": "array", "items": "null"}"#;
+    let numbers = r#"{"type": "array", "items": "double"}"#;
     let many = [0, 0, 0, 0, 7, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-    assert_eq!(decode_by(&written(nulls), &fields(), &many).expect_err("billions").reason(), "malformed");
+    assert_eq!(decode_by(&written(numbers), &fields(), &many).expect_err("billions").reason(), "malformed");
+}
+
+#[test]
+fn a_schema_by_which_few_bytes_make_a_large_record_is_not_read_by() {
+    let nulls = written(r#"{"type": "array", "items": "null"}"#);
+    let reject = decode_by(&nulls, &fields(), &[0, 0, 0, 0, 7, 0]).expect_err("billions");
+    assert!(reject.to_string().contains("it can't be read by: the items of an array take no bytes"), "{reject}");
+    let pair = |i: u32| {
+        let inner = if i == 0 { r#""null""#.to_owned() } else { format!(r#""R{}""#, i - 1) };
+        format!(
+            r#"{{"type": "record", "name": "R{i}", "fields": [{{"name": "a", "type": {inner}}}, {{"name": "b", "type": {inner}}}]}}"#
+        )
+    };
+    let references = (0..40).map(|i| (format!("R{i}"), pair(i))).collect();
+    let doubled = Written { references, ..written(&pair(40)) };
+    let reject = decode_by(&doubled, &fields(), &[0, 0, 0, 0, 7, 0]).expect_err("billions");
+    assert!(reject.to_string().contains("more than 10000 types"), "{reject}");
+}
+
+#[test]
+fn a_record_may_hold_itself_a_few_times() {
+    let schema = r#"{"type": "record", "name": "R", "fields": [
+        {"name": "temp", "type": "double"}, {"name": "again", "type": ["null", "R"]}]}"#;
+    let temp = 0.5f64.to_le_bytes();
+    let nested = |depth: usize| {
+        let outer = (0..depth).flat_map(|_| temp.into_iter().chain([2]));
+        [0, 0, 0, 0, 7].into_iter().chain(outer).chain(temp).chain([0]).collect::<Vec<u8>>()
+    };
+    for depth in [0, 1, 7] {
+        let (_, values) = decode_by(&written(schema), &fields(), &nested(depth)).expect("accepted");
+        assert_eq!(values[0], 0.5);
+    }
+    let reject = decode_by(&written(schema), &fields(), &nested(100_000)).expect_err("too deep");
+    assert_eq!(reject.reason(), "malformed");
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use super::field::Field;
 use super::json::names::{Level, Names};
 use super::json::visit::{Foreign, Reading, Record};
 use super::transcribe::ToJson;
-use super::{Config, Decoded, Format, Reject};
+use super::{Config, Decoded, Reject};
 
 /// Reads records of one schema's features.
 pub(super) struct Described {
@@ -19,7 +19,6 @@ pub(super) struct Described {
     passthrough: Vec<u8>,
     text: Vec<u8>,
     format: &'static str,
-    asks_for_numbers: bool,
 }
 
 impl Described {
@@ -32,7 +31,6 @@ impl Described {
             passthrough: Vec::new(),
             text: Vec::new(),
             format: config.format.name(),
-            asks_for_numbers: config.format == Format::Avro,
         }
     }
 
@@ -56,7 +54,7 @@ impl Described {
             decoded: Decoded::default(),
             has_vector: false,
             reject: None,
-            foreign: Some(Foreign { text: &mut self.text, time_units, asks_for_numbers: self.asks_for_numbers }),
+            foreign: Some(Foreign { text: &mut self.text, time_units }),
         };
         let outcome = Record(&mut state, Level::Outer).deserialize(deserializer);
         if let Some(reject) = state.reject {

@@ -6,6 +6,7 @@
 
 mod avro;
 mod csv;
+mod datum;
 mod described;
 #[cfg(test)]
 mod described_tests;

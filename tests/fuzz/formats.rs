@@ -36,7 +36,7 @@ const AVRO: [&str; 3] = [
     r#"{"type": "record", "name": "Rows", "fields": [
         {"name": "vector", "type": {"type": "array", "items": ["null", "float"]}},
         {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
-        {"name": "none", "type": {"type": "array", "items": "null"}}]}"#,
+        {"name": "none", "type": {"type": "array", "items": "boolean"}}]}"#,
 ];
 
 /// Decoders that know the schemas 0, 1, …
@@ -108,9 +108,17 @@ pub fn avro() -> Target {
         json!({"vector": [21.5, null, 0.0, 3.0], "price": "1.25", "none": []}),
     ];
     let seed = |(id, record): (usize, &serde_json::Value)| {
-        let schema: serde_avro_fast::Schema = AVRO[id].parse().expect("a schema");
-        let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
-        serde_avro_fast::to_datum(record, vec![0, 0, 0, 0, id as u8], &mut config).expect("a record of the schema")
+        // The bytes of a decimal are bytes.
+        let schema = AVRO[id].replace(r#", "logicalType": "decimal", "precision": 9, "scale": 2"#, "");
+        let schema = apache_avro::Schema::parse_str(&schema).expect("a schema");
+        let value = apache_avro::types::Value::try_from(record.clone())
+            .expect("plain values")
+            .resolve(&schema)
+            .expect("a record of the schema");
+        let mut payload = vec![0, 0, 0, 0, id as u8];
+        let writer = apache_avro::writer::datum::GenericDatumWriter::builder(&schema).build().expect("it is whole");
+        writer.write_value(&mut payload, value).expect("a record of the schema");
+        payload
     };
     let seeds = rows.iter().enumerate().map(seed).collect();
     target("avro", taught(Format::Avro, &AVRO.map(|text| written(WrittenIn::Avro, text))), seeds)

@@ -32,8 +32,6 @@ pub(in crate::decode) struct Foreign<'a> {
     pub(in crate::decode) text: &'a mut Vec<u8>,
     /// Units of the time field in a millisecond.
     pub(in crate::decode) time_units: i64,
-    /// Whether a number must be asked for: a decimal of Avro gives itself as text otherwise.
-    pub(in crate::decode) asks_for_numbers: bool,
 }
 
 impl Reading<'_> {
@@ -245,10 +243,6 @@ impl<'de> DeserializeSeed<'de> for Single<'_, '_> {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let asks = self.state.foreign.as_ref().is_some_and(|foreign| foreign.asks_for_numbers);
-        if asks && self.state.names.features[self.out].is_number() {
-            return deserializer.deserialize_f64(self);
-        }
         deserializer.deserialize_any(self)
     }
 }
