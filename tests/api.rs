@@ -5,12 +5,11 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Broker, Daemon, Launch, Outgoing, Sensors, Topics, skip, to_json, wait_until};
+use support::{Broker, Daemon, Launch, Outgoing, Sensors, Topics, fetched, skip, to_json, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 const N_FEATURES: usize = 4;
@@ -162,6 +161,9 @@ fn tells(stage: &mut Stage<'_>) {
     let mut stream = listen(stage, "");
     let (_, status) = event(&mut stream, "status");
     assert_eq!(status["phase"], "running");
+    let samples: Vec<u64> =
+        (0..8).map(|_| event(&mut stream, "status").1["n_samples"].as_u64().expect("a number")).collect();
+    assert!(samples.windows(2).all(|pair| pair[1] == pair[0] + 1), "each second is told, and once: {samples:?}");
     stage.send_faults(2);
     let (first, _) = event(&mut stream, "anomaly");
     let (second, record) = event(&mut stream, "anomaly");
@@ -210,15 +212,14 @@ fn obeys(stage: &Stage<'_>) {
 #[test]
 fn the_api_keeps_to_its_document() {
     let Some(broker) = Broker::get() else { return };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/schemathesis/fetch.sh");
-    let fetched = Command::new("sh").arg(script).output().expect("there is a shell");
-    if !fetched.status.success() {
-        return skip("no schemathesis");
-    }
+    let programs = match fetched("tests/support/venv.sh", &["tests/support/schemathesis"]) {
+        Ok(programs) => programs,
+        Err(why) => return skip(&format!("no schemathesis: {why}")),
+    };
     let stage = Stage::new(broker);
     let began = Instant::now();
     let url = format!("{}/api/v1/openapi.json", stage.daemon.url());
-    let mut command = Command::new(String::from_utf8_lossy(&fetched.stdout).trim());
+    let mut command = Command::new(programs.join("schemathesis"));
     // The stream of events never ends, so whoever reads it whole waits for ever; `tells` holds it to its promise.
     // That a rule ends after it begins, and that 1.0 is no partition, is more than a schema says.
     command.args([

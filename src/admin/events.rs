@@ -1,11 +1,11 @@
-//! `GET /api/v1/events`: server-sent events, `status` once a second and `anomaly` for each one that is published.
+//! `GET /api/v1/events`: server-sent events, `status` with each second's sample and `anomaly` for each one that is published.
 //!
 //! An anomaly's event has an id; a client that comes again with `Last-Event-ID` gets what it has missed, as far as it is still
 //! kept. The status a second is the heartbeat: who hears nothing for some seconds has lost the server.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -16,10 +16,8 @@ use futures_util::stream;
 use super::api::Seer;
 use super::{Admin, pulse};
 
-/// How often is looked for anomalies.
+/// How often is looked for anomalies, and for a new sample.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often the status is told.
-const STATUS: Duration = Duration::from_secs(1);
 /// After how long a client that has lost the server is to try again, milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -28,7 +26,8 @@ struct Place {
     admin: Admin,
     /// Number of the last anomaly that was told.
     number: u64,
-    status_told: Option<Instant>,
+    /// How many samples there were when the status was told last.
+    n_samples: Option<u64>,
     waiting: VecDeque<Event>,
 }
 
@@ -36,7 +35,7 @@ struct Place {
 pub async fn events(_: Seer, State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let number = last.map_or_else(|| admin.view.n_published(), |id| missed_since(id, admin.pulse.started_ms));
-    let place = Place { admin, number, status_told: None, waiting: VecDeque::new() };
+    let place = Place { admin, number, n_samples: None, waiting: VecDeque::new() };
     let told = stream::unfold(place, |mut place| async {
         let event = place.next().await;
         Some((Ok::<_, Infallible>(event), place))
@@ -51,8 +50,7 @@ impl Place {
             if let Some(event) = self.waiting.pop_front() {
                 return event;
             }
-            let is_due = self.status_told.is_none_or(|told| told.elapsed() >= STATUS);
-            if self.status_told.is_some() {
+            if self.n_samples.is_some() {
                 tokio::time::sleep(LOOK).await;
             }
             for one in self.admin.view.since(self.number) {
@@ -62,8 +60,10 @@ impl Place {
                 let id = format!("{}-{}", self.admin.pulse.started_ms, one.number);
                 self.waiting.push_back(Event::default().event("anomaly").id(id).data(json));
             }
-            if is_due {
-                self.status_told = Some(Instant::now());
+            // With each sample and not by a clock of its own, which would miss some.
+            let n_samples = self.admin.pulse.n_beats();
+            if self.n_samples != Some(n_samples) {
+                self.n_samples = Some(n_samples);
                 let status = serde_json::to_string(&pulse::status(&self.admin)).expect("a status is always JSON");
                 self.waiting.push_back(Event::default().event("status").retry(RETRY).data(status));
             }

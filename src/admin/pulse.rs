@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
 
 use super::Admin;
 use crate::record::rfc3339;
@@ -36,10 +37,17 @@ pub struct Beat {
     n_scored: u64,
 }
 
+#[derive(Debug, Default)]
+struct Beats {
+    /// How many there were since the start.
+    n: u64,
+    latest: VecDeque<Beat>,
+}
+
 /// The last minutes; clones share them.
 #[derive(Clone, Debug)]
 pub struct Pulse {
-    beats: Arc<Mutex<VecDeque<Beat>>>,
+    beats: Arc<Mutex<Beats>>,
     /// When the process started, milliseconds since the epoch.
     pub started_ms: i64,
 }
@@ -64,6 +72,8 @@ pub struct Status {
     readiness: Readiness,
     /// Why the process should be started again; none while all lanes make progress.
     stuck: Option<String>,
+    /// Seconds that were looked at since the start, each of which is a sample; the newest one's are `rate`, `lag` and `ratio`.
+    n_samples: u64,
     rate: f64,
     lag: i64,
     ratio: Option<f64>,
@@ -85,19 +95,26 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    fn known(&self) -> MutexGuard<'_, VecDeque<Beat>> {
+    fn known(&self) -> MutexGuard<'_, Beats> {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was seen, oldest first.
     pub fn beats(&self) -> Vec<Beat> {
-        self.known().iter().copied().collect()
+        self.known().latest.iter().copied().collect()
+    }
+
+    /// How many seconds were seen since the start.
+    pub fn n_beats(&self) -> u64 {
+        self.known().n
     }
 }
 
 /// Looks once a second, for ever.
 pub async fn beat(admin: Admin) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
+    // A second that comes late is a long one, and not followed by an empty one.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last_ms, mut n_scored, mut n_alerts) = (now_ms(), 0, 0);
     loop {
         interval.tick().await;
@@ -115,25 +132,27 @@ pub async fn beat(admin: Admin) {
         };
         (last_ms, n_scored, n_alerts) = (now, scored, alerts);
         let mut beats = admin.pulse.known();
-        if beats.len() == BEATS_MAX {
-            beats.pop_front();
+        beats.n += 1;
+        if beats.latest.len() == BEATS_MAX {
+            beats.latest.pop_front();
         }
-        beats.push_back(beat);
+        beats.latest.push_back(beat);
     }
 }
 
 /// How things stand now.
 pub fn status(admin: &Admin) -> Status {
-    let beats = admin.pulse.known();
+    let known = admin.pulse.known();
+    let (n_samples, beats) = (known.n, &known.latest);
     let recent = beats.iter().rev().take(RATE_BEATS);
     let rate = recent.clone().map(|beat| beat.rate).sum::<f64>() / recent.len().max(1) as f64;
     let (last, scored): (Option<Beat>, u64) = (beats.back().copied(), beats.iter().map(|beat| beat.n_scored).sum());
     let alerts: u64 = beats.iter().map(|beat| beat.n_alerts).sum();
-    drop(beats);
+    drop(known);
     let now = now_ms();
     let (n_scored, n_alerts) = counted(admin);
     let model = admin.cell.load();
-    let known = |value: f64| value.is_finite().then_some(value);
+    let finite = |value: f64| value.is_finite().then_some(value);
     Status {
         time: rfc3339(now),
         started: rfc3339(admin.pulse.started_ms),
@@ -141,15 +160,16 @@ pub fn status(admin: &Admin) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         readiness: admin.health.readiness(),
         stuck: admin.health.liveness(now).err(),
+        n_samples,
         rate,
         lag: last.map_or(0, |beat| beat.lag),
         ratio: last.and_then(|beat| beat.ratio),
-        threshold: model.as_ref().and_then(|_| known(admin.metrics.threshold.get())),
+        threshold: model.as_ref().and_then(|_| finite(admin.metrics.threshold.get())),
         n_scored,
         n_alerts,
         n_published: admin.view.n_published(),
         alert_rate: (scored > 0).then(|| alerts as f64 / scored as f64),
-        target_alert_rate: known(admin.metrics.target_alert_rate.get()),
+        target_alert_rate: finite(admin.metrics.target_alert_rate.get()),
         incidents_open: admin.metrics.incidents_open.get(),
         promotions_stopped: admin.metrics.promotions_stopped.get() == 1,
         model: model.map(|model| Scoring {
