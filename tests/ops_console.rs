@@ -11,10 +11,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::{Broker, Daemon, Launch, Outgoing, Sensors, Topics, skip, to_json};
+use serde_json::Value;
+use support::{Broker, Daemon, Launch, Outgoing, Sensors, Topics, fetched, skip, to_json};
 
 const SOON: Duration = Duration::from_secs(60);
 const TOKEN: &str = "the-token-of-this-test";
+/// Seconds of records, each with a fault.
+const N_FAULTS: usize = 8;
 const N_FEATURES: usize = 6;
 const N_HISTORY: usize = 2500;
 
@@ -47,22 +50,32 @@ impl Stage<'_> {
         }
     }
 
-    /// Ordinary records for some seconds, with faults among them, one of an entity that looks like markup.
+    /// Ordinary records with a fault in each fifty, one of an entity that looks like markup; fifty in each of some seconds, so
+    /// that the chart has something to show.
     fn faults(&mut self) {
-        let sender = self.broker.sender(&self.topics.features);
-        let n = 400;
-        for i in 0..n {
-            let mut row = self.sensors.row();
-            row[i % N_FEATURES] += if i % 50 == 25 { 15.0 + i as f64 / 20.0 } else { 0.0 };
-            let key = if i == 275 { "<img src=x onerror=alert(1)>".to_owned() } else { format!("pump-{}", i % 4) };
-            sender.send(&Outgoing::value(to_json(&row)).key(key));
-            #[allow(clippy::disallowed_methods, reason = "records that come over time are what the chart is to show")]
-            std::thread::sleep(Duration::from_millis(15));
+        for n in 0..N_FAULTS {
+            let last = self.last_sample();
+            let records: Vec<_> = (n * 50..n * 50 + 50).map(|i| self.record(i)).collect();
+            self.broker.produce(&self.topics.features, records);
+            self.daemon().wait(SOON, "the next second's sample", || self.last_sample() > last);
         }
-        sender.finish();
         self.daemon().wait_metrics(SOON, "the faults to be published", |metrics| {
-            metrics.sum("strayd_anomalies_total", &[]) >= (n / 50) as f64
+            metrics.sum("strayd_anomalies_total", &[]) >= N_FAULTS as f64
         });
+    }
+
+    fn record(&mut self, i: usize) -> Outgoing {
+        let mut row = self.sensors.row();
+        row[i % N_FEATURES] += if i % 50 == 25 { 15.0 + i as f64 / 20.0 } else { 0.0 };
+        let key = if i == 275 { "<img src=x onerror=alert(1)>".to_owned() } else { format!("pump-{}", i % 4) };
+        Outgoing::value(to_json(&row)).key(key)
+    }
+
+    /// When the newest second that the chart shows has ended.
+    fn last_sample(&self) -> Option<i64> {
+        let (_, body) = self.daemon().get("/api/v1/samples")?;
+        let samples: Value = serde_json::from_str(&body).ok()?;
+        samples.as_array()?.last()?["time_ms"].as_i64()
     }
 }
 
@@ -70,10 +83,12 @@ impl Stage<'_> {
 fn console_is_used_in_a_real_browser() {
     let Some(broker) = Broker::get() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let fetched = Command::new("sh").arg(root.join("tests/console/fetch.sh")).output().expect("there is a shell");
-    let has_browser = Command::new("chromium").arg("--version").output().is_ok_and(|out| out.status.success());
-    if !fetched.status.success() || !has_browser {
-        return skip("no Chromium, or no playwright-core from npm");
+    let packages = match fetched("tests/support/npm.sh", &["tests/console"]) {
+        Ok(packages) => packages,
+        Err(why) => return skip(&format!("no playwright-core: {why}")),
+    };
+    if !Command::new("chromium").arg("--version").output().is_ok_and(|out| out.status.success()) {
+        return skip("no Chromium");
     }
     let topics = Topics::new(broker, 2);
     let launch = topics.launch(broker).set("threshold.kind", "quantile").set("training.mode", "manual");
@@ -89,7 +104,7 @@ fn console_is_used_in_a_real_browser() {
         .arg(root.join("tests/console/check.mjs"))
         .args([&url, TOKEN])
         .arg(root.join("target/console"))
-        .env("NODE_PATH", Path::new(String::from_utf8_lossy(&fetched.stdout).trim()).join("node_modules"))
+        .env("NODE_PATH", packages.join("node_modules"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

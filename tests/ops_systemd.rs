@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use support::{Broker, Outgoing, Topics, free_port, skip};
+use support::{Broker, Outgoing, Topics, fetched, free_port, skip};
 
 /// What one boot has shown: a line a check, or why there was none.
 type Report = Result<String, String>;
@@ -26,14 +26,9 @@ fn root() -> &'static Path {
 
 /// A copy of the cached machine, to which everything of the package is added.
 fn machine(dir: &Path) -> Result<PathBuf, String> {
-    let fetched = Command::new("sh").arg(root().join("tests/systemd/fetch.sh")).output().expect("there is a shell");
-    let said = String::from_utf8_lossy(&fetched.stderr);
-    if !fetched.status.success() {
-        return Err(format!("no machine to boot: {}", said.lines().last().unwrap_or("fetch.sh says nothing")));
-    }
+    let cached = fetched("tests/systemd/fetch.sh", &[]).map_err(|why| format!("no machine to boot: {why}"))?;
     let machine = dir.join("machine");
-    let cached = String::from_utf8_lossy(&fetched.stdout).trim().to_owned();
-    let copied = Command::new("cp").args(["-a", "--reflink=auto", &cached]).arg(&machine).status();
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).args([&cached, &machine]).status();
     assert!(copied.expect("there is cp").success(), "the machine can be copied");
     Ok(machine)
 }

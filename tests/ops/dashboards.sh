@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-tools=$(tests/ops/grafana/fetch.sh) || {
+tools=$(tests/support/npm.sh tests/ops/grafana) || {
     echo "SKIPPED dashboards: no npm, or its packages can't be fetched"
     exit 0
 }

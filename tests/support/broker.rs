@@ -13,7 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::guard::Guard;
-use super::{free_port, holds_within, send_signal, skip, unique};
+use super::{fetched, free_port, holds_within, send_signal, skip, unique};
 
 const SERVER_PROPERTIES: &str = include_str!("kafka/server.properties");
 const LOG4J_PROPERTIES: &str = include_str!("kafka/log4j2.properties");
@@ -255,12 +255,5 @@ pub(super) fn java_major(text: &str) -> Option<u32> {
 
 /// Returns the folder of Kafka's jars, fetched if need be.
 fn fetch() -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/kafka/fetch.sh");
-    let out = Command::new("sh").arg(&script).output().map_err(|e| format!("{}: {e}", script.display()))?;
-    if out.status.success() {
-        return Ok(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
-    }
-    let said = String::from_utf8_lossy(&out.stderr);
-    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-    Err(format!("Kafka's jars can't be fetched: {line}"))
+    fetched("tests/support/kafka/fetch.sh", &[]).map_err(|why| format!("Kafka's jars can't be fetched: {why}"))
 }

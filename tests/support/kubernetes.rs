@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::skip;
+use super::{fetched, skip};
 
 /// The folder of the programs.
 #[derive(Clone, Debug)]
@@ -19,16 +19,8 @@ impl Kubernetes {
     /// The programs, or nothing, and then the test's skip has been reported.
     pub fn get() -> Option<Self> {
         static FETCHED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let fetched = FETCHED.get_or_init(|| {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/kubernetes/fetch.sh");
-            let output = Command::new("sh").arg(script).output().expect("there is a shell");
-            if output.status.success() {
-                return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-            }
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("fetch.sh says nothing").to_owned())
-        });
-        match fetched {
+        let found = FETCHED.get_or_init(|| fetched("tests/support/kubernetes/fetch.sh", &[]));
+        match found {
             Ok(programs) => Some(Self(programs.clone())),
             Err(why) => {
                 skip(&format!("no helm, kubectl and checkers: {why}"));

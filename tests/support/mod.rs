@@ -36,6 +36,8 @@ mod watching;
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,6 +78,21 @@ pub fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> 
         pause = (pause * 2).min(Duration::from_millis(50));
     }
     true
+}
+
+/// Runs a script of this repository that fetches something, and returns the path that it prints.
+///
+/// Errors: why there is none, in the script's last words.
+pub fn fetched(script: &str, args: &[&str]) -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = Command::new("sh").arg(root.join(script)).args(args).current_dir(root).output();
+    let out = out.expect("there is a shell");
+    if out.status.success() {
+        return Ok(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty());
+    Err(last.map_or_else(|| format!("{script} says nothing"), str::to_owned))
 }
 
 /// Says on the real standard error, which `cargo test` doesn't hide, that the running test is skipped, and why.

