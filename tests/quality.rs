@@ -167,17 +167,17 @@ fn anomalies_of_a_stream_are_ranked_above_what_is_normal() {
 #[test]
 fn baselines_are_set_beside_the_model() {
     let (_dir, file) = file();
-    let report = strayd(&["compare", &file, "--json"]);
+    // At the default target too few rows alert to tell two methods apart by them.
+    let report = strayd(&["compare", &file, "--json", "--set", "threshold.target_alert_rate=0.01"]);
     let methods = report["methods"].as_array().unwrap();
     let names: Vec<&str> = methods.iter().map(|of| of["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["strayd", "sat_topk", "dense", "pca", "ecod"]);
     let of = |method: usize, key: &str| methods[method][key].as_f64().unwrap();
     assert_eq!((of(0, "alert_overlap"), of(0, "score_spearman")), (1.0, 1.0));
     for other in 1..names.len() {
-        // The autoencoder alone is as good on this stream, whose anomalies all break a relation, and may flag the same few.
+        // The autoencoder alone is as good on this stream, whose anomalies all break a relation.
         assert!(other == 1 || of(other, "auc_roc") < of(0, "auc_roc"), "{report}");
-        assert!(of(other, "score_spearman") < 0.99, "{report}");
-        assert!(other == 1 || of(other, "alert_overlap") < 1.0, "{report}");
+        assert!(of(other, "score_spearman") < 0.99 && of(other, "alert_overlap") < 1.0, "{report}");
     }
     for method in 0..4 {
         let explained = of(method, "explained_variance");
