@@ -18,7 +18,7 @@ use strayd::decode::Format;
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::Lane;
 use strayd::preprocess::Schema;
-use strayd::record::{Partition, RecordId};
+use strayd::record::RecordId;
 use strayd::sink::{MemorySink, Sink};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
 use strayd::telemetry::Metrics;
@@ -62,20 +62,6 @@ impl Source for Endless {
     fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 /// A lane over rows that its model has learnt, in turns of at most `rows_max` records.

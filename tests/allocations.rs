@@ -22,7 +22,7 @@ use strayd::model::{Model, Workspace};
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::{Lane, Step};
 use strayd::preprocess::Schema;
-use strayd::record::{Partition, RecordId};
+use strayd::record::RecordId;
 use strayd::sink::{MemorySink, Sink};
 use strayd::source::{Headers, Polled, Position, Raw, Source, SourceError};
 use strayd::telemetry::Metrics;
@@ -106,20 +106,6 @@ impl Source for Endless {
         assert!(positions.iter().all(|position| position.metadata.contains("alpha")), "{positions:?}");
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 /// Rows around a line.

@@ -18,7 +18,7 @@ use strayd::pipeline::Shared;
 use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::{Lane, Step};
 use strayd::preprocess::Schema;
-use strayd::record::{Partition, RecordId};
+use strayd::record::RecordId;
 use strayd::shutdown::Shutdown;
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
@@ -80,20 +80,6 @@ impl Source for Endless {
         positions.iter().for_each(|at| settled[at.next.partition.number as usize] = at.next.offset);
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 /// A producer with room for few messages, which acknowledges some with each poll, or none while it is dead.

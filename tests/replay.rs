@@ -94,7 +94,7 @@ fn assert_same(document: &Value, published: &BTreeMap<String, f64>) {
     let replayed: BTreeMap<String, f64> = alerts.iter().map(id_and_score).collect();
     assert!(replayed.keys().eq(published.keys()), "{replayed:?}\n{published:?}\n{}", document["notes"]);
     for (id, raw) in published {
-        assert!((replayed[id] - raw).abs() <= 1e-3 * raw, "{id}: {} for {raw}", replayed[id]);
+        assert!((replayed[id] - raw).abs() <= 1e-5 * raw, "{id}: {} for {raw}", replayed[id]);
     }
     assert_eq!(document["difference"]["n_same"], published.len(), "{}", document["difference"]);
     for list in ["moved", "only_replayed", "only_published", "not_yet_judged"] {

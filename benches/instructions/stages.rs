@@ -21,7 +21,7 @@ use strayd::pipeline::inflight::Settling;
 use strayd::pipeline::lane::Lane;
 use strayd::pipeline::publish::{Judged, Occasion, Publisher};
 use strayd::preprocess::Schema;
-use strayd::record::{Partition, RecordId};
+use strayd::record::RecordId;
 use strayd::sae::{self, Example, Learner, Pace};
 use strayd::sink::anomaly::Score;
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
@@ -275,20 +275,6 @@ impl Source for Endless {
     fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 /// Takes everything and keeps nothing.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use strayd::record::{Partition, RecordId};
+use strayd::record::RecordId;
 use strayd::sink::{Outgoing, Receipt, Sink, SinkError};
 use strayd::source::{Polled, Position, Raw, Source, SourceError};
 
@@ -37,20 +37,6 @@ impl Source for Looped {
     fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 /// Takes everything and keeps nothing.

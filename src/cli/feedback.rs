@@ -108,19 +108,16 @@ fn look_up(config: &Config, record: &str) -> anyhow::Result<(Place, Option<Found
     let ranges = anomalies.extents(Bound::Head).map_err(|error| anyhow!("{error}"))?;
     let total: usize = ranges.iter().map(Range::len).sum();
     let bar = super::progress_bar(total as u64, "looking through the anomalies");
-    let mut published = Published::new(&app::schemas(config));
-    let mut found: Result<Option<Found>, String> = Ok(None);
+    let mut found: Option<Found> = None;
     let wanted = |value: &Found| place.as_ref().map_or(value.id == record, |place| value.source == *place);
-    let read = anomalies.read(&ranges, &mut |past| {
+    let read = Published::new(&app::schemas(config)).each(&mut anomalies, &ranges, &mut |value| {
         bar.inc(1);
-        match past.payload.map_or(Ok(None), |payload| published.read::<Found>(payload)) {
-            Ok(Some(value)) if found.is_ok() && wanted(&value) => found = Ok(Some(value)),
-            Ok(_) => {}
-            Err(reason) => found = Err(reason),
+        if wanted(&value) {
+            found = Some(value);
         }
     });
     bar.finish_and_clear();
-    let found = read.and(found).map_err(|error| anyhow!("topic `{}`: {error}", config.output.anomalies))?;
+    read.map_err(|error| anyhow!("topic `{}`: {error}", config.output.anomalies))?;
     match (place, found) {
         (Some(place), found) => Ok((place, found)),
         (None, Some(found)) => Ok((found.source.clone(), Some(found))),

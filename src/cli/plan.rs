@@ -128,7 +128,7 @@ const MIB: f64 = 1_048_576.0;
 /// What is needed.
 #[derive(Debug, Serialize)]
 pub struct Plan {
-    /// Features, latents.
+    /// Features.
     pub n_features: usize,
     /// Latents.
     pub n_latents: usize,

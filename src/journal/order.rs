@@ -170,6 +170,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn orders_survive_the_journal_and_the_last_of_a_key_counts() {
+        let orders = [
+            Order::Promote { version: 3 },
+            Order::Rollback { version: None },
+            Order::Pin { version: Some(3) },
+            Order::Unpin {},
+            Order::Retrain {},
+            Order::Label { latent: 3, label: Some("start-up".into()) },
+            Order::Suppress { rule: Suppression { name: "swap".into(), ..Suppression::default() } },
+            Order::Unsuppress { name: "swap".into() },
+        ];
+        for order in &orders {
+            assert_eq!(Order::parse(&order.entry(5)), Ok(Some(order.clone())));
+        }
+        assert_eq!(orders[0].entry(1).key, orders[1].entry(2).key);
+        assert_eq!(orders[6].entry(1).key, orders[7].entry(2).key);
+        let text = serde_json::json!({"command": "promote", "version": 3});
+        assert_eq!(orders[0].entry(5).value, Some(text));
+        let bad = Entry { key: "model".into(), value: Some(serde_json::json!({"command": "demote"})), time_ms: 0 };
+        assert!(Order::parse(&bad).unwrap_err().contains("unknown variant `demote`"));
+    }
+
+    #[test]
+    fn the_desk_has_a_bound() {
+        let desk = Desk::default();
+        assert!((0..WAITING_MAX).all(|_| desk.hand_in(Order::Retrain {})));
+        assert!(!desk.hand_in(Order::Unpin {}));
+        assert_eq!(desk.fetch(), Some(Order::Retrain {}));
+        assert!(desk.hand_in(Order::Unpin {}));
+    }
+
+    #[test]
     fn what_can_be_known_to_be_wrong_is_refused() {
         let order = |json: serde_json::Value| serde_json::from_value::<Order>(json).unwrap();
         let label = |text: &str| order(serde_json::json!({"command": "label", "latent": 3, "label": text})).check();

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 
 use crate::decode::{self, Decoded, Decoder, Field, Format, Reject, WrittenIn, schema_of};
+use crate::history::{History, Range};
 use crate::schema_registry::{SchemaError, Schemas};
 
 /// A decoder for `fields`, with the schemas of a registry where the format needs them.
@@ -72,7 +73,7 @@ impl Published {
     /// A record as JSON text; none where its schema isn't one to read by, as of a stranger's record.
     ///
     /// Errors: its schema can't be had at the moment.
-    pub fn json<'p>(&mut self, payload: &'p [u8]) -> Result<Option<Cow<'p, [u8]>>, String> {
+    fn json<'p>(&mut self, payload: &'p [u8]) -> Result<Option<Cow<'p, [u8]>>, String> {
         let Some(id) = schema_of(payload) else { return Ok(Some(Cow::Borrowed(payload))) };
         let schema = match self.schemas.get(id) {
             Ok(schema) => schema,
@@ -94,10 +95,24 @@ impl Published {
         Ok(read.ok().map(Cow::Owned))
     }
 
-    /// The same as a value, none where it isn't one.
+    /// Hands each record of `ranges` that is a `T` to `take`.
     ///
-    /// Errors: as [`Published::json`].
-    pub fn read<T: DeserializeOwned>(&mut self, payload: &[u8]) -> Result<Option<T>, String> {
-        Ok(self.json(payload)?.and_then(|json| serde_json::from_slice(&json).ok()))
+    /// Errors: the topic can't be read, or a record's schema can't be had at the moment.
+    pub fn each<T: DeserializeOwned>(
+        &mut self,
+        topic: &mut dyn History,
+        ranges: &[Range],
+        take: &mut dyn FnMut(T),
+    ) -> Result<(), String> {
+        let mut trouble = Ok(());
+        topic.read(ranges, &mut |past| match past.payload.map_or(Ok(None), |payload| self.json(payload)) {
+            Ok(json) => {
+                if let Some(record) = json.and_then(|json| serde_json::from_slice(&json).ok()) {
+                    take(record);
+                }
+            }
+            Err(reason) => trouble = Err(reason),
+        })?;
+        trouble
     }
 }

@@ -187,18 +187,4 @@ impl Source for Fed {
     fn store(&mut self, _: &[Position]) -> Result<usize, SourceError> {
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }

@@ -94,20 +94,6 @@ impl Source for MemorySource {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(positions);
         Ok(0)
     }
-
-    fn lags(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
-    }
-
-    fn has_joined(&self) -> bool {
-        true
-    }
-
-    fn has_recovered(&self) -> bool {
-        true
-    }
-
-    fn close(&mut self) {}
 }
 
 #[cfg(test)]

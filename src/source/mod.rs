@@ -171,20 +171,26 @@ pub trait Source: Send {
         Ok(())
     }
 
-    /// Records between the settled offset and the head, by partition, as last reported.
-    fn lags(&self) -> Vec<(Partition, i64)>;
+    /// Records between the settled offset and the head, by partition, as last reported; none where there is no head.
+    fn lags(&self) -> Vec<(Partition, i64)> {
+        Vec::new()
+    }
 
-    /// Whether the group has been joined, be it with an empty assignment.
-    fn has_joined(&self) -> bool;
+    /// Whether the group has been joined, be it with an empty assignment; so it is where there is none.
+    fn has_joined(&self) -> bool {
+        true
+    }
 
-    /// Whether a broker has been seen to answer since the last error.
-    fn has_recovered(&self) -> bool;
+    /// Whether a broker has been seen to answer since the last error; so it is where there is none.
+    fn has_recovered(&self) -> bool {
+        true
+    }
 
     /// Records that had left the topic before they could be read, since the last call.
     fn take_lost(&mut self) -> u64 {
         0
     }
 
-    /// Commits what is settled and leaves the group.
-    fn close(&mut self);
+    /// Commits what is settled and leaves the group, where there is one.
+    fn close(&mut self) {}
 }

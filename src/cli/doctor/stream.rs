@@ -10,6 +10,7 @@ use crate::decode::{self, Decoder, Field, Reject};
 use crate::model::{Model, features};
 use crate::pipeline::decoding::decoder;
 use crate::preprocess::{Schema, WishedKind};
+use crate::score::OBSERVED_MIN;
 
 /// A topic whose newest record is older is a quiet one, milliseconds: as StraydNoRecords.
 const QUIET_MS: i64 = 30 * 60_000;
@@ -115,7 +116,7 @@ fn read(config: &Config, schema: &Schema, payloads: &[&[u8]]) -> Met {
                 met.n_unknown += u64::from(decoded.n_unknown);
                 row.iter().zip(&mut met.lacking).for_each(|(value, n)| *n += usize::from(value.is_nan()));
                 let n_observed = row.iter().filter(|value| !value.is_nan()).count();
-                met.n_insufficient += usize::from(2 * n_observed < row.len());
+                met.n_insufficient += usize::from((n_observed as f64) < OBSERVED_MIN * row.len() as f64);
             }
             Err(reject) => {
                 let said = match &reject {

@@ -120,20 +120,14 @@ fn output_of(
     let ends = outputs.extents(Bound::Head)?;
     let mut ranges = outputs.since(time_ms, &ends)?;
     ranges.iter_mut().for_each(|range| range.end = range.end.min(range.start + OUTPUTS_MAX as i64));
-    let mut found = Ok(None);
-    let is_meant = |value: &Value| {
+    let mut found = None;
+    published.each(&mut outputs, &ranges, &mut |value: Value| {
         let source = &value["source"];
-        source["topic"] == topic && source["partition"] == id.partition.number && source["offset"] == id.offset
-    };
-    outputs.read(
-        &ranges,
-        &mut |past| match past.payload.map_or(Ok(None), |payload| published.read::<Value>(payload)) {
-            Ok(Some(value)) if found.is_ok() && is_meant(&value) => found = Ok(Some(value)),
-            Ok(_) => {}
-            Err(reason) => found = Err(reason),
-        },
-    )?;
-    found
+        if source["topic"] == topic && source["partition"] == id.partition.number && source["offset"] == id.offset {
+            found = Some(value);
+        }
+    })?;
+    Ok(found)
 }
 
 /// The anomaly record as the daemon would publish it; `None` where the record can't be scored.

@@ -9,7 +9,7 @@ use super::outputs::{Output, Outputs};
 use crate::record::{Partition, Topics};
 
 /// Two scores are the same up to here: the size of a batch decides the order of a sum, and so the last bits.
-const RELATIVE_TOLERANCE: f64 = 1e-3;
+const RELATIVE_TOLERANCE: f64 = 1e-5;
 /// Lines of each list that are printed.
 const LINES_MAX: usize = 20;
 

@@ -84,10 +84,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bar = progress_bar(spans.iter().map(|span| span.live.len() as u64).sum(), "replaying");
     for span in &spans {
         let course = models.course(span, &outputs, &mut notes)?;
-        let reached = |n: u64| bar.inc(n);
         let mut take = |sent, n| {
             played.take(sent, span.from, &outputs);
-            reached(n);
+            bar.inc(n);
         };
         let kept = replay(&shared, &mut history, &course, &mut take);
         notes.extend(kept.map_err(|reason| anyhow!("partition {}: {reason}", span.live.partition))?);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::moment::Moment;
 use crate::app;
 use crate::config::Config;
-use crate::history::{Bound, History, Past, Range, TopicHistory};
+use crate::history::{Bound, History, Range, TopicHistory};
 use crate::pipeline::decoding::Published;
 use crate::record::{Partition, RecordId, Topics};
 use crate::sink::anomaly::id_of;
@@ -169,20 +169,12 @@ fn read(config: &Config, topic: &str, from: Moment, take: &mut dyn FnMut(Output)
     let open = TopicHistory::new(&config.kafka, &Topics::one(topic), config.history.read_timeout);
     let mut history = open.map_err(named)?;
     let extents = history.extents(Bound::Head).map_err(named)?;
-    let (mut published, mut trouble) = (Published::new(&app::schemas(config)), None);
+    let mut published = Published::new(&app::schemas(config));
     for (extent, start) in extents.iter().zip(from.offsets(&mut history, &extents).map_err(named)?) {
         let mut at = start;
         while at < extent.end {
             let stretch = Range { partition: extent.partition, start: at, end: extent.end.min(at + STRETCH) };
-            let mut heard = |past: Past<'_>| match past.payload.map_or(Ok(None), |payload| published.read(payload)) {
-                Ok(Some(output)) => take(output),
-                Ok(None) => {}
-                Err(reason) => trouble = Some(reason),
-            };
-            history.read(&[stretch], &mut heard).map_err(named)?;
-            if let Some(reason) = trouble.take() {
-                return Err(named(reason));
-            }
+            published.each(&mut history, &[stretch], take).map_err(named)?;
             at = stretch.end;
         }
     }

@@ -87,16 +87,14 @@ impl Heard {
         let extents = anomalies.extents(Bound::Head).map_err(Unusable::Unreachable)?;
         let newest = |range: Range| Range { start: range.start.max(range.end - ANOMALIES_MAX), ..range };
         let ranges: Vec<Range> = extents.into_iter().map(newest).filter(|range| !range.is_empty()).collect();
-        let (mut published, mut found) = (Published::new(schemas), Ok(None));
-        let read = anomalies.read(&ranges, &mut |past| {
-            let named = past.payload.map_or(Ok(None), |payload| published.read::<Named>(payload));
-            match named {
-                Ok(Some(named)) if named.id == id && found.is_ok() => found = Ok(Some(named.source)),
-                Ok(_) => {}
-                Err(reason) => found = Err(reason),
+        let mut found = None;
+        let read = Published::new(schemas).each(&mut **anomalies, &ranges, &mut |named: Named| {
+            if named.id == id {
+                found = Some(named.source);
             }
         });
-        read.and(found).map_err(Unusable::Unreachable)?.ok_or(Unusable::UnknownId)
+        read.map_err(Unusable::Unreachable)?;
+        found.ok_or(Unusable::UnknownId)
     }
 }
 
