@@ -9,7 +9,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-use support::{Broker, Daemon, Launch, Outgoing, Record, Sensors, Topics, holds_within, to_json, wait_until};
+use rdkafka::TopicPartitionList;
+use strayd::kafka::{self, Transactional};
+use strayd::sink::{self, Channel, KafkaSink, Receipt, Sink, SinkError};
+use support::{
+    Broker, Daemon, Door, Launch, Outgoing, Record, Sensors, Topics, Way, holds_within, to_json, unique, wait_until,
+};
 
 const N_PARTITIONS: usize = 4;
 const N_FEATURES: usize = 6;
@@ -153,30 +158,30 @@ fn committed(daemon: &Daemon) -> f64 {
     daemon.metrics().sum("strayd_transactions_total", &[("result", "committed")])
 }
 
-/// Kills the daemon while the broker stands still, so that its transaction is open and stays open.
-fn kill_in_transaction(stream: &Stream, daemon: Daemon, n_before: f64) {
-    daemon.wait_metrics(SOON, "records to flow", |metrics| metrics.sum("strayd_records_scored_total", &[]) >= n_before);
-    wait_until(SOON, "a moment with batches in flight", || {
-        let paused = stream.broker.pause();
-        let found = holds_within(Duration::from_secs(1), || daemon.metrics().sum("strayd_inflight_batches", &[]) > 0.0);
-        if found {
-            daemon.signal(libc::SIGKILL);
-            daemon.exit_within(SOON).expect("a killed process ends");
-        }
-        drop(paused);
-        found
+/// Kills a daemon in the middle of a transaction that has written scores, and starts one until that came about.
+fn kill_in_transaction(stream: &Stream, launch: &Launch, daemon: Option<Daemon>) {
+    let mut daemon = daemon;
+    wait_until(LATER, "a kill in the middle of a transaction", || {
+        let running = daemon.take().unwrap_or_else(|| launch.start());
+        running.wait(SOON, "an open transaction", || stream.broker.has_open_transaction(&stream.topics.scores));
+        running.signal(libc::SIGKILL);
+        running.exit_within(SOON).expect("a killed process ends");
+        // Nobody ends it now but the broker, later. There is none if it was committed just before the kill.
+        stream.broker.has_open_transaction(&stream.topics.scores)
     });
 }
 
 #[test]
 fn kills_in_mid_transaction_lose_nothing_and_repeat_nothing() {
     let Some(mut stream) = Stream::new(N_PARTITIONS) else { return };
-    let launch = stream.launch("one").set("pipeline.lanes", "2");
+    // Transactions long enough to be met.
+    let launch = stream.launch("one").set("pipeline.lanes", "2").set("kafka.commit_interval", "1s");
     let daemon = launch.start();
     daemon.wait_ready(SOON);
     stream.produce(60_000);
-    kill_in_transaction(&stream, daemon, 5_000.0);
-    kill_in_transaction(&stream, launch.start(), 5_000.0);
+    kill_in_transaction(&stream, &launch, Some(daemon));
+    stream.produce(60_000);
+    kill_in_transaction(&stream, &launch, None);
     let daemon = launch.start();
     stream.wait_settled();
     assert_eq!(daemon.sigterm(SOON), 0);
@@ -225,9 +230,15 @@ fn a_zombie_is_fenced_and_an_idle_daemon_opens_no_transaction() {
         metrics.sum("strayd_transactions_total", &[("result", "committed")]) >= 1.0
     });
     let ends = [&stream.topics.scores, &stream.topics.anomalies].map(|topic| stream.broker.end_offsets(topic));
-    let (n_before, since) = (committed(&zombie), zombie.age());
+    let rest = |n: u32| {
+        let since = zombie.age();
+        zombie.wait(SOON, "a time without records", || zombie.age() > since + n * Duration::from_millis(100));
+    };
+    // The last commit is counted a moment after everybody sees it.
+    rest(10);
+    let n_before = committed(&zombie);
     // Fifteen commit intervals, and as often nothing to commit.
-    zombie.wait(SOON, "a time without records", || zombie.age() > since + Duration::from_millis(1_500));
+    rest(15);
     assert_eq!(committed(&zombie), n_before, "an idle daemon commits nothing");
     assert_eq!(
         [&stream.topics.scores, &stream.topics.anomalies].map(|topic| stream.broker.end_offsets(topic)),
@@ -251,4 +262,57 @@ fn a_zombie_is_fenced_and_an_idle_daemon_opens_no_transaction() {
     stream.wait_settled();
     assert_eq!(heir.sigterm(SOON), 0);
     stream.check();
+}
+
+/// Sends `value` to the anomalies, and says how it goes.
+fn send(sink: &KafkaSink, value: &[u8]) -> Receipt {
+    let receipt = Receipt::default();
+    let message = sink::Outgoing { channel: Channel::Anomalies, key: None, value, time_ms: 0, headers: &[] };
+    sink.send(&message, &receipt).expect("there is room");
+    receipt
+}
+
+/// A transaction that the broker never heard of can't be ended: librdkafka finds that fatal, and its producer useless.
+#[test]
+fn a_producer_that_cannot_abort_is_replaced() {
+    let Some(broker) = Broker::own_with_doors(1) else { return };
+    let (port, target) = broker.doors()[0].clone();
+    let door = Door::new(port, &target);
+    let anomalies = broker.new_topic("anomalies", 1);
+    let client = kafka::Config {
+        brokers: format!("127.0.0.1:{port}"),
+        group: unique("group"),
+        delivery: kafka::Delivery::ExactlyOnce,
+        delivery_timeout: Duration::from_secs(2),
+        ..kafka::Config::default()
+    };
+    let config = sink::Config { anomalies: anomalies.clone(), ..sink::Config::default() };
+    let sink = KafkaSink::of_lane(&client, &config, 0).expect("valid settings");
+    let group = broker.group_metadata(&client.group);
+    let commit = || sink.commit(&TopicPartitionList::new(), &group).expect("everything is acknowledged");
+    wait_until(SOON, "a producer", || sink.prepare().is_ok());
+    send(&sink, b"before");
+    assert!(sink.flush(SOON));
+    commit();
+
+    // The request that begins the transaction is lost with the connection, and its message expires.
+    door.set(Way::Held);
+    let receipt = send(&sink, b"amid");
+    wait_until(SOON, "the message to expire", || {
+        sink.poll(Duration::from_millis(10));
+        receipt.failure().is_some()
+    });
+    door.set(Way::Cut);
+    door.set(Way::Open);
+    wait_until(SOON, "an abort", || match sink.abort() {
+        Err(SinkError::Failed(reason)) => panic!("nothing but a new start would help: {reason}"),
+        aborted => aborted.is_ok(),
+    });
+    send(&sink, b"after");
+    assert!(sink.flush(SOON));
+    commit();
+    let ended = sink.transactions().expect("there are transactions");
+    assert_eq!((ended.n_committed, ended.n_aborted), (2, 1));
+    let values: Vec<_> = broker.consume_to_end(&anomalies, SOON).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, [Some(b"before".to_vec()), Some(b"after".to_vec())]);
 }

@@ -41,7 +41,10 @@ pub enum Broken {
     /// It has to be aborted; what it held comes again.
     #[error("{0}")]
     Abort(String),
-    /// The producer is of no more use; only a new start helps.
+    /// The producer can't even abort it; another one of the same id does, and takes its place.
+    #[error("{0}")]
+    Replace(String),
+    /// The producer is of no more use, nor is another one of its id; only a new start helps.
     #[error("{0}")]
     Fatal(String),
 }
@@ -139,10 +142,12 @@ impl Transactions {
     ///
     /// Errors: it could not be aborted in time, or the producer can't go on.
     pub fn abort<C: ProducerContext>(&self, producer: &BaseProducer<C>) -> Result<(), Broken> {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(fatal @ Broken::Fatal(_)) = broken {
-            return Err(fatal);
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(useless @ (Broken::Fatal(_) | Broken::Replace(_))) = &*broken {
+            return Err(useless.clone());
         }
+        *broken = None;
+        drop(broken);
         if !self.is_open.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -153,9 +158,33 @@ impl Transactions {
             producer.poll(Duration::from_millis(10));
         }
         self.repeat(producer, deadline, || producer.abort_transaction(CALL))?;
-        self.is_open.store(false, Ordering::Relaxed);
-        self.n_aborted.fetch_add(1, Ordering::Relaxed);
+        self.aborted();
         Ok(())
+    }
+
+    /// Lets `heir` take the place of a producer that can't abort: registering it ends what that one has left open.
+    ///
+    /// Errors: it could not be registered yet, or never will be.
+    pub fn replace<C: ProducerContext>(&self, heir: &BaseProducer<C>) -> Result<(), Broken> {
+        let init = heir.init_transactions(TRANSACTION_TIMEOUT);
+        // A place that isn't taken stays to be taken.
+        init.map_err(|error| match self.explain(heir, &error) {
+            Broken::Abort(reason) => {
+                let broken = Broken::Replace(reason);
+                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken.clone());
+                broken
+            }
+            broken => broken,
+        })?;
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.aborted();
+        Ok(())
+    }
+
+    fn aborted(&self) {
+        if self.is_open.swap(false, Ordering::Relaxed) {
+            self.n_aborted.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Says that the open transaction, if there is one, must not be committed any more.
@@ -198,7 +227,11 @@ impl Transactions {
                 let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
                 let needed = [Right::ReadGroup(self.access.group())];
                 let text = format!("transaction of `{id}`: {}", self.access.explain(error, &reason, &needed));
-                if is_fatal { Broken::Fatal(text) } else { Broken::Abort(text) }
+                match code {
+                    Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => Broken::Fatal(text),
+                    _ if is_fatal => Broken::Replace(text),
+                    _ => Broken::Abort(text),
+                }
             }
         };
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken.clone());

@@ -8,8 +8,9 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -22,13 +23,22 @@ use crate::kafka::{self, Access, Broken, Ended, Right, TRANSACTION_TIMEOUT, Tran
 /// How often a flush looks whether everything is acknowledged.
 const FLUSH_SLICE: Duration = Duration::from_millis(1);
 
-/// The output topics, written by one producer.
+/// The output topics, written by one producer at a time.
 pub struct KafkaSink {
-    producer: BaseProducer<Callbacks>,
+    producer: ArcSwap<BaseProducer<Callbacks>>,
+    making: Making,
     /// By the number of the channel.
     topics: [Option<String>; Channel::ALL.len()],
     /// None: at least once.
     transactions: Option<Transactions>,
+}
+
+/// What a producer is made of.
+struct Making {
+    settings: ClientConfig,
+    access: Access,
+    /// Those that are written to.
+    topics: Vec<String>,
 }
 
 struct Callbacks {
@@ -81,38 +91,46 @@ impl KafkaSink {
             .set("queue.buffering.max.kbytes", "65536");
         client.pass_through(&mut settings);
         let access = Access::new(client);
-        let context = Callbacks {
-            trouble: Trouble::default(),
-            access: access.clone(),
-            topics: Channel::ALL.into_iter().filter_map(|channel| config.topic(channel).map(str::to_owned)).collect(),
-            denied: Mutex::default(),
-        };
-        let producer = settings.create_with_context(context).map_err(|error| failed(&kafka::explain(&error, "")))?;
+        let transactions = transactional_id.map(|id| Transactions::new(id, access.clone()));
         let topics = Channel::ALL.map(|channel| config.topic(channel).map(str::to_owned));
-        Ok(Self { producer, topics, transactions: transactional_id.map(|id| Transactions::new(id, access)) })
+        let making = Making { settings, access, topics: topics.iter().flatten().cloned().collect() };
+        let producer = ArcSwap::from_pointee(making.producer().map_err(|error| failed(&error))?);
+        Ok(Self { producer, making, topics, transactions })
     }
 
     /// Checks that every output topic exists; a broker that creates topics by itself creates them now.
     ///
     /// Errors: what is wrong, in words for the user; trying again may help.
     pub fn check_topics(&self, timeout: Duration) -> Result<(), String> {
+        let producer = self.producer.load();
         for topic in self.topics.iter().flatten() {
-            let client = self.producer.client();
-            self.producer.poll(Duration::ZERO);
-            let metadata = client.fetch_metadata(Some(topic), timeout).map_err(|error| {
-                let reported = self.producer.context().trouble.take();
+            producer.poll(Duration::ZERO);
+            let metadata = producer.client().fetch_metadata(Some(topic), timeout).map_err(|error| {
+                let reported = producer.context().trouble.take();
                 reported.unwrap_or_else(|| kafka::explain(&error, ""))
             })?;
             let found = metadata.topics().iter().find(|t| t.name() == topic);
             let denied = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
             if denied == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
-                return Err(self.producer.context().access.denial(Right::WriteTopic(topic)));
+                return Err(self.making.access.denial(Right::WriteTopic(topic)));
             }
             if !found.is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()) {
                 return Err(format!("output topic `{topic}` does not exist; create it"));
             }
         }
         Ok(())
+    }
+}
+
+impl Making {
+    fn producer(&self) -> Result<BaseProducer<Callbacks>, String> {
+        let context = Callbacks {
+            trouble: Trouble::default(),
+            access: self.access.clone(),
+            topics: self.topics.clone(),
+            denied: Mutex::default(),
+        };
+        self.settings.create_with_context(context).map_err(|error| kafka::explain(&error, ""))
     }
 }
 
@@ -132,28 +150,29 @@ impl Sink for KafkaSink {
         if let Some(key) = message.key {
             record = record.key(key);
         }
+        let producer = self.producer.load();
         if let Some(transactions) = &self.transactions {
-            transactions.open(&self.producer)?;
+            transactions.open(&producer)?;
         }
         receipt.expect();
-        self.producer.send(record).map_err(|(error, _)| {
+        producer.send(record).map_err(|(error, _)| {
             receipt.acknowledge();
             match (error.rdkafka_error_code(), &self.transactions) {
                 (Some(RDKafkaErrorCode::QueueFull), _) => SinkError::Full,
-                (_, Some(transactions)) => self.denied(transactions.explain(&self.producer, &error)).into(),
+                (_, Some(transactions)) => self.denied(transactions.explain(&producer, &error)).into(),
                 _ => SinkError::Failed(format!("topic `{topic}`: {}", kafka::explain(&error, ""))),
             }
         })
     }
 
     fn poll(&self, timeout: Duration) {
-        self.producer.poll(timeout);
+        self.producer.load().poll(timeout);
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let (producer, deadline) = (self.producer.load(), Instant::now() + timeout);
         // rdkafka's flush waits for as long as it was given, even when all is acknowledged after a moment.
-        while self.producer.flush(FLUSH_SLICE).is_err() {
+        while producer.flush(FLUSH_SLICE).is_err() {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -163,13 +182,21 @@ impl Sink for KafkaSink {
 
     fn prepare(&self) -> Result<(), SinkError> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        Ok(transactions.init(&self.producer)?)
+        Ok(transactions.init(&self.producer.load())?)
     }
 
     fn abort(&self) -> Result<(), SinkError> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        transactions.abort(&self.producer).map_err(|broken| self.denied(broken))?;
-        *self.producer.context().denied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let aborted = transactions.abort(&self.producer.load()).map_err(|broken| self.denied(broken));
+        if let Err(Broken::Replace(reason)) = aborted {
+            tracing::warn!(reason, "the transactional producer can't go on; another one takes its place");
+            let heir = self.making.producer().map_err(SinkError::Failed)?;
+            transactions.replace(&heir)?;
+            self.producer.store(Arc::new(heir));
+        } else {
+            aborted?;
+        }
+        *self.producer.load().context().denied.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -181,9 +208,10 @@ impl Sink for KafkaSink {
 impl KafkaSink {
     /// Says of a transaction that failed for want of a right, which one it is.
     fn denied(&self, broken: Broken) -> Broken {
-        let denied = self.producer.context().denied.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let denied = self.producer.load().context().denied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (denied, broken) {
             (Some(denied), Broken::Abort(_)) => Broken::Abort(denied),
+            (Some(denied), Broken::Replace(_)) => Broken::Replace(denied),
             (Some(denied), Broken::Fatal(_)) => Broken::Fatal(denied),
             (None, broken) => broken,
         }
@@ -193,7 +221,7 @@ impl KafkaSink {
 impl From<Broken> for SinkError {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Abort(reason) => Self::Aborted(reason),
+            Broken::Abort(reason) | Broken::Replace(reason) => Self::Aborted(reason),
             Broken::Fatal(reason) => Self::Failed(reason),
         }
     }
@@ -202,7 +230,7 @@ impl From<Broken> for SinkError {
 impl Transactional for KafkaSink {
     fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Broken> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        transactions.commit(&self.producer, Some((offsets, group))).map_err(|broken| self.denied(broken))
+        transactions.commit(&self.producer.load(), Some((offsets, group))).map_err(|broken| self.denied(broken))
     }
 
     fn condemn(&self, reason: &str) {

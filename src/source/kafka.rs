@@ -300,7 +300,7 @@ impl ClientContext for Callbacks {
 impl From<Broken> for SourceError {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Abort(reason) => Self::Aborted(reason),
+            Broken::Abort(reason) | Broken::Replace(reason) => Self::Aborted(reason),
             Broken::Fatal(reason) => Self::Fatal(reason),
         }
     }

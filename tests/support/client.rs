@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
@@ -242,6 +242,23 @@ impl Broker {
             (partition, marks.expect("the broker knows the end of a partition").1)
         };
         self.partitions(topic).into_iter().map(end).collect()
+    }
+
+    /// Whether a topic holds records of a transaction that has not ended.
+    #[track_caller]
+    pub fn has_open_transaction(&self, topic: &str) -> bool {
+        let settings = self.reader_settings("strayd-test-offsets").set("isolation.level", UNCOMMITTED.0).to_owned();
+        let consumer: BaseConsumer = settings.create().expect("these settings are valid");
+        let is_stable = |(partition, stable)| {
+            let marks = consumer.fetch_watermarks(topic, partition, REQUEST_MAX);
+            marks.expect("the broker knows the end of a partition").1 <= stable
+        };
+        !self.end_offsets(topic).into_iter().all(is_stable)
+    }
+
+    /// How a member of a group that reads nothing calls itself.
+    pub fn group_metadata(&self, group: &str) -> ConsumerGroupMetadata {
+        self.reader(group).group_metadata().expect("a consumer always has a group")
     }
 
     /// What a group has committed, by partition; one without a committed offset is left out.

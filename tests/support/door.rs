@@ -69,6 +69,9 @@ impl Door {
 
     /// Changes what the door does, from now on.
     pub fn set(&self, way: Way) {
+        if way == Way::Cut {
+            self.state.drop_all(); // what is held now never passes
+        }
         self.state.way.store(way as u8, Ordering::SeqCst);
         if way == Way::Cut {
             self.state.drop_all();
