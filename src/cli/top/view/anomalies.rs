@@ -162,7 +162,7 @@ fn draw_opened(frame: &mut Frame<'_>, state: &State, anomaly: &Anomaly, area: Re
 fn opened(state: &State, anomaly: &Anomaly, room: usize) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = wrapped(&anomaly.summary, room).into_iter().map(Line::from).collect();
     // A name takes what the numbers leave.
-    let name = room.saturating_sub(58).clamp(8, 40);
+    let name = room.saturating_sub(58).clamp(8, 64);
     lines.push(Line::default());
     let title =
         format!("{} {:>11} {:>11} {:>9}  share of the score", left("feature", name), "actual", "expected", "deviation");

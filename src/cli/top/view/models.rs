@@ -152,7 +152,7 @@ fn checks(state: &State, model: &Model, room: usize) -> Vec<Line<'static>> {
 
 /// What it has learnt.
 fn patterns(state: &State, latents: &[Latent], room: usize) -> Vec<Line<'static>> {
-    let name = room.saturating_sub(24).clamp(8, 48);
+    let name = room.saturating_sub(24).clamp(8, 80);
     let title = format!("{} {:>11} {:>9}", left("patterns that it has learnt", name), "importance", "fires in");
     let mut lines = vec![Line::default(), state.line(Tone::Quiet, title)];
     lines.extend(latents.iter().map(|latent| {
