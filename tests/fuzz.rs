@@ -10,6 +10,8 @@ mod engine;
 mod formats;
 #[path = "fuzz/pieces.rs"]
 mod pieces;
+#[path = "fuzz/schemas.rs"]
+mod schemas;
 #[path = "fuzz/stored.rs"]
 mod stored;
 #[path = "fuzz/wire.rs"]
@@ -45,6 +47,16 @@ fn avro_records_are_read_or_refused() {
 #[test]
 fn protobuf_records_are_read_or_refused() {
     fuzz(formats::protobuf());
+}
+
+#[test]
+fn texts_of_avro_schemas_are_read_or_refused() {
+    fuzz(schemas::avro());
+}
+
+#[test]
+fn texts_of_protobuf_schemas_are_read_or_refused() {
+    fuzz(schemas::protobuf());
 }
 
 #[test]

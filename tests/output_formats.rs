@@ -128,7 +128,8 @@ fn another_schema(dir: &Path) -> String {
 }
 
 /// What strayd reads again: the commands, and the daemon where feedback names an id.
-fn assert_read_again(launch: &Launch, models: &Path, anomaly: &Value) {
+fn assert_read_again(launch: &Launch, models: &Path, expected: &BTreeMap<String, Value>) {
+    let anomaly = expected.values().next().expect("an anomaly");
     let id = anomaly["id"].as_str().expect("an id");
     let source = &anomaly["source"];
     let place = format!("{}/{}/{}", source["topic"].as_str().expect("a name"), source["partition"], source["offset"]);
@@ -137,6 +138,13 @@ fn assert_read_again(launch: &Launch, models: &Path, anomaly: &Value) {
         assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).expect("UTF-8")
     };
+    let begin = format!("@{N_HISTORY}");
+    let replayed: Value = serde_json::from_str(&said(&["replay", "--from", &begin, "--json"])).expect("JSON");
+    let difference = &replayed["difference"];
+    assert_eq!(difference["n_same"], expected.len(), "{difference}");
+    for list in ["moved", "only_replayed", "only_published", "not_yet_judged"] {
+        assert_eq!(difference[list], json!([]), "{list}");
+    }
     let why = said(&["explain", "--record", &place]);
     assert!(why.starts_with(&format!("published as anomaly {id}\nversion 1 scored it\n")), "{why}");
     let stored = said(&["feedback", id, "expected"]);
@@ -186,14 +194,14 @@ fn anomalies_say_the_same_in_every_format_to_confluents_deserialisers_and_to_str
     for anomaly in deserialised(&registry, &avro.anomalies, &records, &["avro", &read_by]) {
         assert!(anomaly.get("incident").is_none() && anomaly["added"] == "none", "{anomaly}");
     }
-    assert_read_again(&in_avro, &models, expected.values().next().expect("an anomaly"));
+    assert_read_again(&in_avro, &models, &expected);
 
     let in_protobuf = with_registry(&protobuf, "protobuf").set("kafka.delivery", "exactly_once");
     let records = anomalies_of(broker, &protobuf, &in_protobuf, || ());
     assert_eq!(records[0].header("content-type"), Some("application/protobuf"));
     let set = descriptor_set(dir.path());
     assert_eq!(by_id(deserialised(&registry, &protobuf.anomalies, &records, &["protobuf", &set])), expected);
-    assert_read_again(&in_protobuf, &models, expected.values().next().expect("an anomaly"));
+    assert_read_again(&in_protobuf, &models, &expected);
 }
 
 #[test]

@@ -39,6 +39,9 @@ struct Look {
     at: f64,
     rss_bytes: f64,
     n_files: f64,
+    /// Processor time of the whole machine that nobody used, and all of it, in ticks since it started.
+    idle: f64,
+    ticks: f64,
 }
 
 #[test]
@@ -126,7 +129,15 @@ fn drain(daemon: &Daemon, n: f64) -> f64 {
 
 fn look(daemon: &Daemon, at: f64) -> Look {
     let files = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("the daemon runs");
-    Look { at, rss_bytes: daemon.rss_bytes().0 as f64, n_files: files.count() as f64 }
+    let (idle, ticks) = processor();
+    Look { at, rss_bytes: daemon.rss_bytes().0 as f64, n_files: files.count() as f64, idle, ticks }
+}
+
+fn processor() -> (f64, f64) {
+    let text = fs::read_to_string("/proc/stat").expect("Linux");
+    let all = text.lines().next().expect("a line of all processors").split_whitespace().skip(1).take(8);
+    let ticks: Vec<f64> = all.map(|n| n.parse().expect("a number")).collect();
+    (ticks[3] + ticks[4], ticks.iter().sum())
 }
 
 /// The 99th percentile of the end-to-end latency between two pages, seconds, as a histogram tells it.
@@ -161,7 +172,14 @@ fn judge(looks: &[Look], pages: &[Metrics], seconds: f64) {
         let mean = |value: &dyn Fn(&Look) -> f64| of.iter().map(|look| value(look)).sum::<f64>() / of.len() as f64;
         let (rss, files) = (mean(&|look| look.rss_bytes) / MIB, mean(&|look| look.n_files));
         p99s.push(p99(&pages[i], &pages[i + 1]));
-        say(&format!("soak: window {i}: {rss:.1} MiB, {files:.1} files, p99 {:.1} ms", p99s[i] * 1e3));
+        let [first, last] = [of[0], of[of.len() - 1]];
+        let idle = 100.0 * (last.idle - first.idle) / (last.ticks - first.ticks).max(1.0);
+        let rounds = |page: &Metrics| page.sum("strayd_trainings_total", &[("result", "done")]);
+        say(&format!(
+            "soak: window {i}: {rss:.1} MiB, {files:.1} files, p99 {:.1} ms, {} trainings, the machine {idle:.0} % idle",
+            p99s[i] * 1e3,
+            rounds(&pages[i + 1]) - rounds(&pages[i])
+        ));
     }
     let warm: Vec<&Look> = looks.iter().filter(|look| look.at >= window).collect();
     let mean = warm.iter().map(|look| look.rss_bytes).sum::<f64>() / warm.len() as f64;

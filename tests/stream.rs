@@ -26,8 +26,10 @@ const LATER: Duration = Duration::from_secs(180);
 const AUC_TOLERANCE: f64 = 0.005;
 /// What another choice of held-out rows may change.
 const AUC_TOLERANCE_LAYOUT: f64 = 0.05;
-/// Rows between two rounds of a young stream; the flow waits so long for each of them, as `eval` does.
-const ROUND_ROWS: usize = 256;
+/// What other moments of learning may change: a model of other rows at another time.
+const AUC_TOLERANCE_LEARNING: f64 = 0.1;
+/// Rows between two rounds; the flow waits so long for each of them, as `eval` does.
+const ROUND_ROWS: usize = 1024;
 const ROUND_MAX: Duration = Duration::from_secs(3);
 
 /// Whether there are models after the first.
@@ -61,15 +63,15 @@ fn scores_of_the_daemon_have_the_auc_of_eval() {
 }
 
 #[test]
-fn scores_of_a_daemon_that_goes_on_learning_are_compared_with_eval() {
+fn scores_of_a_daemon_that_goes_on_learning_have_nearly_the_auc_of_eval() {
     let Some(broker) = Broker::get() else { return };
-    for name in ["skab_valve1", "shuttle"] {
-        let Some(set) = DataSet::read(name) else { return };
-        let evaluated = eval_auc(&set, Training::Goes);
-        let streamed = stream_auc(broker, &set, Training::Goes, Layout::AsInFile);
-        say(&format!("{name}, retraining: AUC of eval {evaluated:.4}, of the stream {streamed:.4}"));
-        assert!(streamed > 0.5, "{name}: worse than chance");
-    }
+    // A set on which learning matters: .61 by the first model alone, .78 by those that follow.
+    let name = "skab_valve1";
+    let Some(set) = DataSet::read(name) else { return };
+    let evaluated = eval_auc(&set, Training::Goes);
+    let streamed = stream_auc(broker, &set, Training::Goes, Layout::AsInFile);
+    say(&format!("{name}, retraining: AUC of eval {evaluated:.4}, of the stream {streamed:.4}"));
+    assert!((evaluated - streamed).abs() <= AUC_TOLERANCE_LEARNING, "{name}: eval {evaluated}, stream {streamed}");
 }
 
 /// Says a figure where `cargo test` shows it.

@@ -104,6 +104,18 @@ fn a_schema_that_is_none_rejects_its_records() {
     assert!(reason(&Written { kind: WrittenIn::Avro, ..written("") }).contains("no Protobuf schema"));
 }
 
+#[test]
+fn a_schema_that_is_deep_ends_no_process() {
+    let compiled = |text: String| compile(&written(&text));
+    let nested = |n: usize| "message M {".repeat(n) + &"}".repeat(n);
+    assert_eq!(compiled(nested(30)).expect("not too deep").messages().len(), 1);
+    assert!(compiled(nested(10_000)).is_err());
+    assert!(compiled("message M {".repeat(10_000)).is_err());
+    assert!(compiled(format!("option (a) = {{ b: {} }};", "[".repeat(9_000))).is_err());
+    let more = compiled("[".repeat(10_001)).expect_err("too many");
+    assert_eq!(more, "it can't be read by: it has more than 10000 brackets");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
     #[test]

@@ -7,7 +7,7 @@ use super::engine::Target;
 use super::wire::{decoded, decoders};
 
 const PLANT: &str = r#"syntax = "proto3"; package plant; message Inner { double temp = 1; repeated float all = 2; }"#;
-const PROTO: &str = r#"syntax = "proto3";
+pub const PROTO: &str = r#"syntax = "proto3";
 import "google/protobuf/timestamp.proto";
 import "google/protobuf/wrappers.proto";
 import "plant.proto";
@@ -24,7 +24,7 @@ message Reading {
     Reading again = 8;
     oneof either { string a = 9; bytes b = 10; }
 }"#;
-const AVRO: [&str; 3] = [
+pub const AVRO: [&str; 3] = [
     r#"{"type": "record", "name": "Reading", "fields": [
         {"name": "temp", "type": ["null", "double"]},
         {"name": "open", "type": "boolean"},
@@ -75,9 +75,13 @@ fn target(name: &'static str, mut decoders: Vec<Box<dyn Decoder>>, seeds: Vec<Ve
     Target { name, seeds, words: WORDS, rarity: 1, run: Box::new(run) }
 }
 
+/// A schema that others refer to: its name, and its text.
+pub fn plant() -> (String, String) {
+    ("plant.proto".to_owned(), PLANT.to_owned())
+}
+
 fn written(kind: WrittenIn, text: &str) -> Written {
-    let plant = ("plant.proto".to_owned(), PLANT.to_owned());
-    let references = if kind == WrittenIn::Protobuf { vec![plant] } else { Vec::new() };
+    let references = if kind == WrittenIn::Protobuf { vec![plant()] } else { Vec::new() };
     Written { kind, text: text.to_owned(), references }
 }
 

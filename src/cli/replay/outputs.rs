@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::Config;
 use crate::history::{Bound, History, Range, TopicHistory};
 use crate::pipeline::decoding::Published;
-use crate::record::{Partition, RecordId, Topics};
+use crate::record::{Partition, RecordId, Topics, rfc3339};
 use crate::sink::anomaly::id_of;
 
 /// Offsets of an output topic that are read at a time.
@@ -27,6 +27,7 @@ pub struct Output {
     /// Kafka key of the record.
     pub entity: Option<String>,
     /// Event time, RFC 3339.
+    #[serde(deserialize_with = "or_milliseconds")]
     pub event_time: String,
     /// How far the record strayed.
     pub score: Score,
@@ -68,6 +69,20 @@ pub struct Score {
 /// JSON has no infinity: null stands for it.
 fn or_infinite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
+}
+
+/// Avro and Protobuf have milliseconds where JSON has text.
+fn or_milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Time {
+        Text(String),
+        Milliseconds(i64),
+    }
+    Ok(match Time::deserialize(deserializer)? {
+        Time::Text(text) => text,
+        Time::Milliseconds(ms) => rfc3339(ms),
+    })
 }
 
 /// A model.
