@@ -1,4 +1,4 @@
-# One vocabulary: make demo test test-ops test-long fuzz lint fmt bench guard quality deb clean. Each target sets up what it needs; nothing runs twice.
+# One vocabulary: make demo test test-ops test-long fuzz lint fmt bench guard quality docs deb rpm sbom clean. Each target sets up what it needs; nothing runs twice.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 DEMO_ARGS ?=
@@ -7,7 +7,7 @@ SEED ?= 1
 STAGE ?=
 ARGS ?=
 
-.PHONY: help demo test test-ops test-long fuzz lint fmt bench guard quality deb clean
+.PHONY: help demo test test-ops test-long fuzz lint fmt bench guard quality docs deb rpm sbom clean
 .DEFAULT_GOAL := help
 
 help: ## Says what there is
@@ -22,9 +22,9 @@ test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" 
 	@.ci/setup.sh test
 	@.ci/test.sh $(ARGS)
 
-test-ops: ## Runs the shipped unit on a machine with systemd, the console in Chromium, checks the dashboards' types; takes root and minutes
+test-ops: ## Runs the shipped unit on a machine with systemd, the console in Chromium, checks dashboards' types and packages; takes root and minutes
 	@.ci/setup.sh ops
-	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards --test ops_console $(ARGS)
+	@STRAYD_COUNTS=target/test-counts-ops .ci/test.sh --test ops_systemd --test ops_dashboards --test ops_console --test ops_packages $(ARGS)
 
 fuzz: ## Tries every reader of foreign bytes on ten million broken inputs (CASES=N for each of them, SEED=N)
 	@.ci/setup.sh build
@@ -54,10 +54,22 @@ quality: ## Ranks labelled streams, baselines beside (STRAYD_DATA_DIR=folder ARG
 	@.ci/setup.sh build
 	@cargo bench --locked --quiet --bench quality -- run $(ARGS)
 
+docs: ## Writes the tables of keys in docs/CONFIGURATION.md from the code
+	@.ci/setup.sh build
+	STRAYD_WRITE_DOCS=1 cargo test --locked --quiet --test docs the_tables_of_keys
+
 deb: ## Makes a Debian package of a release build in target/debian
 	@.ci/setup.sh build
 	cargo build --release --locked
 	@deploy/debian/build.sh target/release/strayd target/debian
+
+rpm: ## Makes an RPM package of a release build in target/rpm; takes rpmbuild
+	@.ci/setup.sh build
+	cargo build --release --locked
+	@deploy/rpm/build.sh target/release/strayd target/rpm
+
+sbom: ## Writes what is linked into strayd, as CycloneDX, to target/strayd.cdx.json
+	@python3 deploy/sbom.py target/strayd.cdx.json && echo target/strayd.cdx.json
 
 clean: ## Removes what was built
 	cargo clean

@@ -63,6 +63,7 @@ if [[ $purpose == ops ]]; then
     has script || need bsdutils
     # Makes the package that the machine installs.
     has dpkg-shlibdeps || need dpkg-dev
+    has rpmbuild || need rpm
 fi
 
 if ((${#packages[@]})); then

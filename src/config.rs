@@ -45,11 +45,13 @@ pub struct RawConfig {
     pub threshold: threshold::Config,
     /// When flagged records make an incident.
     pub incidents: alert::IncidentConfig,
-    /// Rules that withhold anomalies.
+    /// Rules that withhold anomalies: `name` (needed, unique), `entity`, `feature` (both with `*` and `?`),
+    /// `severity_max`, `from`, `until` (RFC 3339, event time), `reason`. All that are given must hold.
     pub suppress: Vec<alert::Suppression>,
-    /// Times in which anomalies are expected.
+    /// Times in which anomalies are expected and withheld: `from` and `until` (needed), `entity`, `reason`.
     pub maintenance: Vec<alert::Maintenance>,
-    /// Which deviations of a feature are worth an alert, by its name.
+    /// Which deviations of a feature are worth an alert, by its name: `direction` (`both`, `up`, `down`),
+    /// `deviation_min` (raw units), `deviation_share_min` (share of the expected value); of two minima the larger counts.
     pub features: BTreeMap<String, alert::FeatureLimit>,
     /// Where results go.
     pub output: sink::Config,
@@ -71,7 +73,7 @@ pub struct RawConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Detector {
-    /// Its name, part of every anomaly's id: renaming it renames every anomaly. Default `strayd`.
+    /// Name of the detector, part of every anomaly's id: renaming it renames every anomaly.
     pub name: String,
 }
 
@@ -85,12 +87,13 @@ impl Default for Detector {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchemaConfig {
-    /// Features in the order of the vector, as names or with their kinds. Default none: learnt from a sample of the
-    /// history.
+    /// The features in the order of the vector; empty: learnt from a sample of the history. A stored model with other
+    /// features or kinds ends the start with an error.
     pub features: Vec<Wish>,
-    /// What a missing value becomes. Default `mask`.
+    /// What a missing value becomes. `mask`: it has no part in loss, score and reasons, and nothing is filled in.
     pub missing: Missing,
-    /// Whether every feature gets an input that says whether its value is missing. Default false.
+    /// Gives every feature an input that says whether its value is missing, so that missing counts. It weighs half a
+    /// feature, also in the rule that half must be observed.
     pub missing_indicator: bool,
 }
 
@@ -107,9 +110,10 @@ pub enum Missing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// Least level that is written, or a filter like `info,librdkafka=debug`. Default `info`.
+    /// Least level that is written: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
+    /// `info,librdkafka=debug`.
     pub level: String,
-    /// `auto`, `text` or `json`. Default `auto`: text on a terminal, JSON otherwise.
+    /// `auto` is text on a terminal, JSON otherwise. The log goes to standard error.
     pub format: LogFormat,
 }
 

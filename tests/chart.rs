@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use strayd::config::{Config, Sources};
-use support::{Kubernetes, Launch, skip, yaml};
+use support::{Acl, Kubernetes, Launch, documented_rights, skip, yaml};
 
 const CHART: &str = "deploy/helm/strayd";
 /// The oldest and the newest minor that is supported: Chart.yaml names the first.
@@ -326,20 +326,46 @@ fn agree(source: &str, objects: &[Value], config: &Config) {
     assert!(made.is_empty() || made == topics, "{source}: {made:?} of {topics:?}");
     for user in of_kind(objects, "KafkaUser") {
         let acls = user["spec"]["authorization"]["acls"].as_array().expect("a list");
-        let named = |kind: &str| -> BTreeSet<&str> {
-            let of_kind = acls.iter().filter(|acl| acl["resource"]["type"] == kind);
-            of_kind.filter_map(|acl| acl["resource"]["name"].as_str()).collect()
-        };
-        let all: BTreeSet<&str> =
-            topics.iter().copied().chain([config.input.topic.only().expect("one topic")]).collect();
-        assert_eq!(named("topic"), all, "{source}");
-        let group = &config.kafka.group;
-        let shared = models.map_or(&[][..], |_| &[".registry", ".trainer"]);
-        let groups = ["", ".history", ".journal"].iter().chain(shared).map(|suffix| format!("{group}{suffix}"));
-        assert_eq!(named("group"), groups.collect::<Vec<_>>().iter().map(String::as_str).collect(), "{source}");
-        let prefix = format!("{group}.");
-        assert_eq!(named("transactionalId"), models.iter().map(|_| prefix.as_str()).collect(), "{source}");
+        let granted: Vec<String> = acls.iter().flat_map(options).collect();
+        let unique: BTreeSet<String> = granted.iter().cloned().collect();
+        assert_eq!(granted.len(), unique.len(), "{source}: a right is granted twice");
+        assert_eq!(unique, least_rights(config), "{source}: not what docs/SECURITY.md lists");
     }
+}
+
+/// Strimzi's word for rights as options of `kafka-acls`.
+fn options(acl: &Value) -> Vec<String> {
+    let resource = &acl["resource"];
+    let kind = resource["type"].as_str().expect("a kind").replace("transactionalId", "transactional-id");
+    let is_prefix = resource["patternType"] == "prefix";
+    let name = resource["name"].as_str().expect("a name").to_owned();
+    let operations = acl["operations"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    operations
+        .map(|operation| {
+            let operation = operation.to_owned();
+            Acl { operation, kind: kind.clone(), name: name.clone(), is_prefix }.options()
+        })
+        .collect()
+}
+
+/// The rights that docs/SECURITY.md lists for the keys of this configuration, and the one for feedback over HTTP.
+fn least_rights(config: &Config) -> BTreeSet<String> {
+    let raw = serde_json::to_value(&**config).expect("string keys");
+    let said = |key: &str| raw.pointer(&format!("/{}", key.replace('.', "/"))).and_then(Value::as_str);
+    let documented = documented_rights();
+    let topics: BTreeMap<&str, &str> =
+        documented.iter().filter_map(|(key, value, _)| Some((value.as_str(), said(key)?))).collect();
+    let is_set = |key: &str, value: &str| said(key).is_some_and(|said| key != "kafka.delivery" || said == value);
+    let needed = documented.iter().filter(|(key, value, _)| is_set(key, value)).flat_map(|(_, _, acls)| acls.clone());
+    let feedback = said("journal.feedback").map(|_| Acl::parse("--operation Write --topic feedback"));
+    let renamed = |mut acl: Acl| {
+        acl.name = match &*acl.kind {
+            "topic" => topics[acl.name.as_str()].to_owned(),
+            _ => acl.name.replacen("strayd", &config.kafka.group, 1),
+        };
+        acl.options()
+    };
+    needed.chain(feedback).map(renamed).collect()
 }
 
 #[test]

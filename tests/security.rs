@@ -8,7 +8,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use support::{
-    Acl, Broker, Daemon, Keys, Launch, Outgoing, Record, Secured, Sensors, TokenEndpoint, holds_within, unique,
+    Acl, Broker, Daemon, Keys, Launch, Outgoing, Record, Secured, Sensors, TokenEndpoint, documented_rights,
+    holds_within, unique,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -30,25 +31,16 @@ struct Needed {
 
 /// Reads the page, with a name of this test's own for each of its topics and for the group.
 fn page(broker: &Broker) -> (Vec<Needed>, BTreeMap<String, String>) {
-    let text = support::shipped_text("docs/SECURITY.md");
-    let block = text.split("$ alias grant=").nth(1).and_then(|rest| rest.split("```").next()).expect("the page grants");
     let group = unique("pumps");
     let mut names = BTreeMap::new();
     let mut found: Vec<Needed> = Vec::new();
-    for line in block.lines().skip(1).filter(|line| !line.is_empty()) {
-        if let Some((key, value)) = line.strip_prefix("# ").and_then(|key| key.split_once(" = ")) {
-            let (key, value) = (key.to_owned(), value.trim_matches('"').to_owned());
-            found.push(Needed { key, value, acls: Vec::new() });
-            continue;
-        }
-        let options = line.strip_prefix("$ grant ").unwrap_or_else(|| panic!("neither a key nor a grant: {line}"));
-        let acl = Acl::parse(options);
-        if acl.kind == "topic" && !names.contains_key(&acl.name) {
+    for (key, value, acls) in documented_rights() {
+        for acl in acls.iter().filter(|acl| acl.kind == "topic") {
             // strayd makes the registry's topic itself.
-            let name = if acl.name == "models" { unique("models") } else { broker.new_topic(&acl.name, 1) };
-            names.insert(acl.name.clone(), name);
+            let own = || if acl.name == "models" { unique("models") } else { broker.new_topic(&acl.name, 1) };
+            names.entry(acl.name.clone()).or_insert_with(own);
         }
-        found.last_mut().expect("a key stands above").acls.push(acl);
+        found.push(Needed { key, value, acls });
     }
     let renamed = |kind: &str, name: &str| match kind {
         "topic" => names[name].clone(),

@@ -134,3 +134,37 @@ fn prometheus_is_told_to_scrape_where_the_daemon_listens() {
     let scrape = &yaml("deploy/prometheus/prometheus.yml")[0]["scrape_configs"][0];
     assert_eq!(scrape["static_configs"][0]["targets"][0], defaults().admin.listen.to_string());
 }
+
+#[test]
+fn the_bill_of_materials_lists_what_is_linked() {
+    let Some(output) = tool("python3", &[&path("deploy/sbom.py").display().to_string()]) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&document["bomFormat"], &document["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    assert_eq!(document["metadata"]["component"]["version"], env!("CARGO_PKG_VERSION"));
+    let lock: toml::Table = toml::from_str(&read("Cargo.lock")).expect("TOML");
+    let locked = lock["package"].as_array().expect("packages");
+    let components = document["components"].as_array().expect("a list");
+    for component in components {
+        let is_it = |package: &&toml::Value| {
+            let same = |key: &str| package[key].as_str() == component[key].as_str();
+            same("name")
+                && same("version")
+                && package["checksum"].as_str() == component["hashes"][0]["content"].as_str()
+        };
+        assert!(locked.iter().any(|package| is_it(&package)), "Cargo.lock doesn't fix {component}");
+        assert!(component["licenses"][0]["expression"].is_string(), "{component} has no licence");
+        assert_eq!(component["bom-ref"], component["purl"]);
+    }
+    let names: Vec<&str> = components.iter().filter_map(|component| component["name"].as_str()).collect();
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("TOML");
+    for name in manifest["dependencies"].as_table().expect("a table").keys() {
+        assert!(names.contains(&name.as_str()), "{name} is linked");
+    }
+    for name in manifest["dev-dependencies"].as_table().expect("a table").keys() {
+        assert!(!names.contains(&name.as_str()) || name == "proc-macro2", "{name} is only tested with");
+    }
+    for name in ["rdkafka-sys", "openssl-sys", "serde_core"] {
+        assert!(names.contains(&name), "{name} is linked, though another crate asks for it");
+    }
+}

@@ -45,9 +45,11 @@ pub const FEEDBACK: &str = "/api/v1/feedback";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port; port 0 takes a free one. Default `127.0.0.1:8790`.
+    /// Address and port of `/healthz` `/readyz` `/metrics` `/version`, the API under `/api/v1/`, and the console at
+    /// `/`; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// File that holds the token of requests that change something. Default none: only this machine may, over loopback.
+    /// File with the token of requests that change something, and on other than loopback addresses of those that show
+    /// what records hold; none: only this machine may, over loopback.
     pub token_file: Option<PathBuf>,
 }
 

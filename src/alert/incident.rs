@@ -17,21 +17,22 @@ const FEATURES_KEPT: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IncidentConfig {
-    /// Flagged records of the last `n` of a key that open an incident, from 1 to `n`. Default 1.
+    /// Flagged records among the last `incidents.n` of a key that open an incident; 1 to `incidents.n`.
     pub m: u32,
-    /// The records of a key among which `m` are looked for, from 1 to 64. Default 1.
+    /// Records of a key among which `incidents.m` are looked for; 1 to 64.
     pub n: u32,
-    /// Quiet records of the key after which a flagged record no longer joins. Default 64.
+    /// Quiet records of the key after which a flagged one no longer joins. At most `incidents.close_records`.
     pub gap_records: u64,
-    /// Event time since the key was last restless after which a flagged record no longer joins. Default 60 s.
+    /// Event time since the key was last restless after which a flagged one no longer joins. At most
+    /// `incidents.close_time`.
     #[serde(with = "humantime_serde")]
     pub gap_time: Duration,
-    /// Quiet records of the key in a row that close an incident. Default 128.
+    /// Quiet records of the key in a row that close its incident.
     pub close_records: u64,
-    /// Event time without a restless record of the key that closes an incident. Default 5 min.
+    /// Event time without a restless record of the key that closes its incident.
     #[serde(with = "humantime_serde")]
     pub close_time: Duration,
-    /// Keys of one partition with an open incident or a begun count of `m`; beyond it the oldest one goes. Default 10,000.
+    /// Keys of a partition that are remembered; beyond it the oldest incident is closed. At most 1,000,000.
     pub open_max: usize,
 }
 

@@ -76,20 +76,20 @@ impl Format {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Wire format. Default `json`.
+    /// Format of the records: [RECORDS.md](RECORDS.md#in-the-features-topic).
     pub format: Format,
-    /// Not for packed and csv: the field of the object that holds the vector (an array or an object). Default none: the whole record.
+    /// The field that holds the vector, an array or an object; none: the whole record. Not for packed and csv.
     pub field: Option<String>,
-    /// Not for packed: the field that holds the event time, milliseconds since the epoch or RFC 3339. Default none: the
-    /// Kafka timestamp.
+    /// The field that holds the event time, milliseconds since the epoch or RFC 3339; none: the Kafka timestamp. Wants
+    /// a format with names.
     pub time_field: Option<String>,
-    /// Not for packed: fields copied to the anomaly record unread. Default none.
+    /// Fields copied to the anomaly unread. Wants a format with names.
     pub passthrough: Vec<String>,
-    /// CSV only: names of the columns in their order. Default none: the features in their order.
+    /// csv: names of the columns in their order; empty: the features in their order.
     pub columns: Vec<String>,
-    /// CSV only: what stands between two cells, one ASCII character. Default `,`.
+    /// csv: what stands between two cells, an ASCII character.
     pub delimiter: char,
-    /// Largest accepted payload, bytes; larger ones are rejected. Default 1 MiB.
+    /// Bytes of the largest payload that is accepted; a larger one is rejected, which bounds memory.
     pub payload_bytes_max: usize,
 }
 

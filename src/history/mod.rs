@@ -20,17 +20,18 @@ use crate::record::{Partition, RecordId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Records read for the first model; the more the history has beyond them, the thinner it is sampled. Default 20 000.
+    /// Records read for the first model; of a longer history half is the latest, half is spread over all that is
+    /// retained.
     pub rows: usize,
-    /// Latest records read for every later round. Default 20 000.
+    /// Latest records, read for every later round.
     pub recent_rows: usize,
-    /// Records that must be there before the first model is trained. Default 2000.
+    /// Records that the first model waits for. At most `history.rows`.
     pub rows_min: usize,
-    /// Records from which the feature names are learnt. Default 500.
+    /// Records from which features, kinds and categories are learnt.
     pub schema_rows: usize,
-    /// Length of one sampled stretch, records. Default 500.
+    /// Records of one stretch that is sampled.
     pub chunk_rows: usize,
-    /// How long one read of the history may take. Default 30 s.
+    /// How long one reading of the history may take.
     #[serde(with = "humantime_serde")]
     pub read_timeout: Duration,
 }

@@ -21,9 +21,9 @@ pub use topic::TopicJournal;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Topic of the operators' commands, best compacted and of one partition. Default none: a file beside the models.
+    /// Topic of the operators' commands; none: `commands.jsonl` beside the models.
     pub commands: Option<String>,
-    /// Topic of the feedback on anomalies. Default none: a file beside the models.
+    /// Topic of the feedback on anomalies; none: `feedback.jsonl` beside the models.
     pub feedback: Option<String>,
 }
 

@@ -36,29 +36,34 @@ pub use transaction::{Broken, Delivery, Ended, TRANSACTION_TIMEOUT, Transactiona
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bootstrap servers, comma separated. Default `localhost:9092`.
+    /// Bootstrap servers, separated by commas.
     pub brokers: String,
-    /// Consumer group. Its committed offsets are the only progress that strayd keeps. Default `strayd`.
+    /// Consumer group; its committed offsets are the only progress that is kept. `<group>.history` is used to read the
+    /// history.
     pub group: String,
-    /// Name of this instance, the same after every restart; becomes `group.instance.id = <instance>-<lane>`, so that a
-    /// restarted instance takes its partitions back at once. Default none: dynamic membership.
+    /// Name of this instance, the same after every restart: it takes its partitions back at once (`group.instance.id`
+    /// is `<instance>-<lane>`). Two running instances must not share it.
     pub instance: Option<String>,
-    /// How long the group waits for a silent member before it gives its partitions away. Default 45 s.
+    /// How long the group waits for a silent member before it gives its partitions away; 1 s to 30 min, within the
+    /// broker's limits.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// What is promised of each record's output. Default `at_least_once`.
+    /// What is promised of each record's output; [OPERATING.md](OPERATING.md#what-is-promised) says what each means and
+    /// costs.
     pub delivery: Delivery,
-    /// How often settled offsets are committed; with `exactly_once` how often outputs become visible. Default 1 s, with
-    /// `exactly_once` 100 ms.
+    /// How often settled offsets are committed: what a crash repeats at most, beside what is in flight. None: 1 s, with
+    /// `exactly_once` 100 ms. With `exactly_once` also how often outputs become visible; at most 5 s then.
     #[serde(with = "humantime_serde")]
     pub commit_interval: Option<Duration>,
-    /// How long a record may wait for its acknowledgement before strayd gives up and stops. Must be shorter than
-    /// librdkafka's `max.poll.interval.ms` (5 min). Default 2 min.
+    /// How long an output may wait for its acknowledgement; then strayd ends with 1 and its records come again. Less
+    /// than `max.poll.interval.ms` (5 min).
     #[serde(with = "humantime_serde")]
     pub delivery_timeout: Duration,
     /// Encryption and authentication.
     pub security: Security,
-    /// Any librdkafka setting, passed through to every client. Default none.
+    /// Any other librdkafka setting, for every client, as text: `"client.rack" = "eu-1a"`. In the environment an
+    /// underscore stands for a dot: `STRAYD__KAFKA__LIBRDKAFKA__CLIENT_RACK`. What `debug` asks for shows at `log.level
+    /// = "debug"`. Refused: `group.id`, `bootstrap.servers`, `enable.auto.commit`, `enable.auto.offset.store`.
     pub librdkafka: BTreeMap<String, String>,
 }
 

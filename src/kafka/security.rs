@@ -19,33 +19,34 @@ pub(super) const OAUTHBEARER: &str = "OAUTHBEARER";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
-    /// Transport and authentication. Default `plaintext`.
+    /// Encryption and authentication.
     pub protocol: Protocol,
-    /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`. Default none.
+    /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`.
     pub sasl_mechanism: Option<String>,
-    /// SASL user name. Default none.
+    /// SASL user.
     pub username: Option<String>,
-    /// File that holds the SASL password; a trailing line break is dropped. Default none.
+    /// File with the SASL password; a trailing line break is dropped.
     pub password_file: Option<PathBuf>,
-    /// File with the certificates of the authorities that are trusted. Default: the system's.
+    /// File with the trusted authorities, PEM; none: the system's.
     pub ca_file: Option<PathBuf>,
-    /// File with the client's certificate. Default none.
+    /// Client certificate, PEM.
     pub certificate_file: Option<PathBuf>,
-    /// File with the client's private key. Default none.
+    /// Private key of that certificate, PEM.
     pub key_file: Option<PathBuf>,
-    /// File with the pass phrase of the private key. Default none: the key is not encrypted.
+    /// File with the pass phrase of the private key.
     pub key_password_file: Option<PathBuf>,
-    /// Whether a broker's certificate must name the host that was asked for. Default true.
+    /// Whether a broker's certificate must name the host that was asked for.
     pub verify_hostname: bool,
-    /// Where tokens are fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4). Default none.
+    /// OAUTHBEARER: where tokens are fetched (client credentials, RFC 6749 section 4.4), `https://`; `http://` for this
+    /// machine only.
     pub oauth_token_url: Option<String>,
-    /// The client's id there. Default none.
+    /// OAUTHBEARER: the client's id there.
     pub oauth_client_id: Option<String>,
-    /// File with the client's secret there. Default none.
+    /// OAUTHBEARER: file with the client's secret there; read again for each token.
     pub oauth_client_secret_file: Option<PathBuf>,
-    /// The scope that is asked for. Default none.
+    /// OAUTHBEARER: the scope that is asked for.
     pub oauth_scope: Option<String>,
-    /// File with a token that something else renews, read again every minute. Default none.
+    /// OAUTHBEARER: file with a token that something else renews, instead of the url; read again every minute.
     pub oauth_token_file: Option<PathBuf>,
 }
 

@@ -43,17 +43,19 @@ use crate::{decode, sink, threshold};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Number of lanes: threads, each with its own consumer and producer. Default 1.
+    /// Threads, each with a consumer and a producer of its own; more than the topic has partitions idle.
     pub lanes: usize,
-    /// Largest number of rows scored at once. Default 256: a larger batch is hardly faster.
+    /// Records scored at once, at most.
+    ///
+    /// A larger batch is hardly faster.
     pub rows_max: usize,
-    /// Largest number of batches of a lane that wait for acknowledgements. Default 64.
+    /// Batches of a lane that wait for acknowledgements, at most; then reading waits.
     pub inflight_max: usize,
-    /// How long the end, or a revoke, waits for acknowledgements. Default 10 s.
+    /// How long the end, or a revoke, waits for acknowledgements.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
-    /// After how long the process exits whatever hangs; longer than `drain_timeout`, shorter than the supervisor's own
-    /// timeout. Default 20 s.
+    /// After how long the process ends whatever hangs. Longer than `pipeline.drain_timeout`, shorter than the
+    /// supervisor's own timeout.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
 }

@@ -49,30 +49,32 @@ const BACK_OFF: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether models are trained after the first one. Default true.
+    /// Whether models are trained after the first one; false: the first model stays.
     pub enabled: bool,
-    /// Longest time between two rounds while records flow. Default 6 h.
+    /// Longest time between two rounds.
     #[serde(with = "humantime_serde")]
     pub retrain_interval: Duration,
-    /// Shortest time between two rounds. Default 10 s.
+    /// Shortest time between two rounds; one that was asked for (SIGUSR1) does not wait.
     #[serde(with = "humantime_serde")]
     pub retrain_gap: Duration,
     /// How a promoted model is watched.
     pub watch: WatchConfig,
-    /// Time between two looks for drift. Default 30 s.
+    /// Time between two looks for drift. A look reads the newest settled records again, at most 5000.
     #[serde(with = "humantime_serde")]
     pub drift_interval: Duration,
-    /// Shortest time between two rounds because of drift, so that an attack can't order one after another. Default
-    /// 10 min.
+    /// Shortest time between two rounds because of drift or shift; rounds for other reasons go on.
+    ///
+    /// So that an attack can't order one round after another.
     #[serde(with = "humantime_serde")]
     pub drift_gap: Duration,
-    /// Seed of everything random in training; the same rows, settings and seed give the same model. Default 0.
+    /// Seed of everything random in training: the same rows, settings and seed give the same model.
     pub seed: u64,
-    /// What is done with a challenger that the gate lets through. Default auto: it is promoted.
+    /// What becomes of a model that the gate lets through: it is promoted (`auto`), only judged and reported
+    /// (`shadow`), or waits for `strayd models promote` (`manual`).
     pub mode: Mode,
-    /// Share of one core that a round takes, above 0 to 1. Default 0.5.
+    /// Share of one core that a round takes; above 0 to 1.
     pub cpu_share: f64,
-    /// 99th percentile of the time to score a batch above which a round is given up; default none.
+    /// A round is given up when the 99th percentile of the time to score a batch exceeds it.
     #[serde(with = "humantime_serde")]
     pub latency_max: Option<Duration>,
     /// What a challenger must show.

@@ -30,12 +30,14 @@ use crate::model::artifact::ArtifactError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Directory of the versions. Default `models` under systemd's state directory, else under the working directory.
+    /// Directory of the models; by default under `$STATE_DIRECTORY` (systemd sets it), else under the working
+    /// directory.
     pub path: PathBuf,
-    /// Number of versions kept; the current one is kept in any case. Default 5.
+    /// Versions kept; the current one is kept in any case.
     pub keep: usize,
-    /// Topic that carries the models to every replica; `path` then holds this process's copy. Default none: each process
-    /// trains for itself and keeps its models in `path`.
+    /// Compacted topic of one partition that carries the models to every replica, made where it is missing;
+    /// `registry.path` then holds this process's copy, and `journal.commands` and `journal.feedback` must be topics.
+    /// None: each process trains for itself.
     pub topic: Option<String>,
 }
 

@@ -23,49 +23,60 @@ pub enum DecoderNorm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Form of the latents; default `sat_topk`.
+    /// Form of the latents: bounded and sparse (`sat_topk`), unbounded and sparse (`topk`, `batchtopk`), penalised
+    /// (`relu`, `sigmoid`, `jumprelu`), or not sparse (`dense`, `pca`).
     pub kind: Kind,
-    /// Number of latents; default four times the inputs for `sat_topk` (twice as many cost .009 AUC), else twice; the
-    /// components of `pca` follow `pca_variance`.
+    /// Number of latents. None: four a feature; for the other kinds two, in eighths, from 16 to 4096. `pca` goes by
+    /// `pca_variance`.
+    ///
+    /// Twice as many cost `sat_topk` .009 AUC.
     pub n_latents: Option<usize>,
-    /// Active latents of a record, the wanted number for `jumprelu`; default as many as inputs for `sat_topk` (half as
-    /// many cost .010 to .039 AUC), else an eighth of them.
+    /// Active latents of a record, the wanted number for `jumprelu`; none: as many as features; for the other sparse
+    /// kinds an eighth of them.
+    ///
+    /// Half as many cost `sat_topk` .010 to .039 AUC.
     pub k: Option<usize>,
-    /// Whether `topk` may have a k of all inputs or more; default no: unbounded latents then copy anomalies, too.
+    /// Whether `topk` may have a `k` of all features or more; it then copies anomalies, too.
     pub allow_large_k: bool,
-    /// Units of the hidden layers before the code; default none.
+    /// Units of the hidden layers before the code.
     pub hidden: Vec<usize>,
-    /// Activation of hidden layers and of the code of `dense`; default `tanh` for `dense`, else `silu`.
+    /// Activation of the hidden layers and of the code of `dense`; none: `tanh` for `dense`, else `silu`.
     pub activation: Option<Activation>,
-    /// Whether the encoder stays the decoder's transpose; default no. Not with hidden layers.
+    /// Whether the encoder stays the decoder's transpose; not with hidden layers.
     pub tied: bool,
-    /// Whether decoder rows keep unit length; default `free`.
+    /// Whether decoder rows keep unit length.
     pub decoder_norm: DecoderNorm,
-    /// Adam's learning rate for a first model; default 3e-3.
+    /// Learning rate of a first model; above 0, at most 1.
     pub lr: f64,
-    /// Share of the steps over which the rate rises to `lr`; default 0.
+    /// Share of the steps, the first, over which the rate rises.
     pub lr_warmup: f64,
-    /// Share of the steps, the last ones, over which it falls; default 0.3.
+    /// Share of the steps, the last, over which the rate falls.
     pub lr_decay: f64,
-    /// What it falls to, as a share of `lr`; default 0.05.
+    /// Share of the rate that it falls to.
     pub lr_floor: f64,
-    /// Decoupled weight decay of encoder and hidden layers; default 1e-4 for `dense`, else 0.
+    /// Decoupled weight decay of encoder and hidden layers; none: `0.0001` for `dense`, else 0.
     pub weight_decay: Option<f64>,
-    /// Rows of a training step; default 64. The rates of `sigmoid` need 256.
+    /// Rows of one training step; `sigmoid` needs 256.
     pub batch_rows: usize,
-    /// Share of observed inputs hidden from the encoder in training; default 0.1 (none cost .011 to .023 AUC).
+    /// Share of the observed values hidden in training; 0 to below 1.
+    ///
+    /// None cost .011 to .023 AUC.
     pub input_masking: f64,
-    /// Share of hidden units dropped in training; default 0.
+    /// Share of the hidden units dropped in training; 0 to below 1.
     pub dropout: f64,
-    /// Whether training ends when a held-out fifth stops improving; default no: the number of steps is measured.
+    /// Whether a held-out fifth of the rows ends a training and picks its best weights.
+    ///
+    /// Off, because the number of steps is measured.
     pub early_stopping: bool,
-    /// Steps between two looks at that fifth; default 100.
+    /// Steps between two looks at that fifth.
     pub validate_every: u64,
-    /// Looks without improvement before the best weights are taken; default 5.
+    /// Looks without an improvement of a thousandth that end it.
     pub patience: u64,
-    /// Share of variance that the components of `pca` reach; default 0.9.
+    /// Share of the variance that `pca` explains; all features less one at most.
     pub pca_variance: f64,
-    /// θ of `jumprelu` at the start; default 0.1.
+    /// What `jumprelu` latents must exceed at the start.
+    ///
+    /// θ.
     pub threshold: f64,
     /// Loss and penalties.
     pub objective: Objective,

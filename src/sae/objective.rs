@@ -31,28 +31,44 @@ pub enum L0Form {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Objective {
-    /// Loss of a residual; default `mse`.
+    /// Loss of a residual.
     pub loss: Loss,
-    /// δ of `huber`, standard deviations; default 3.
+    /// Standard deviations at which `huber` turns linear.
+    ///
+    /// δ.
     pub huber_delta: f64,
-    /// Whether the reconstruction by the first M/8, M/4 and M/2 latents counts as much as that by all; default no.
+    /// Whether the first eighth, quarter and half of the latents must reconstruct, too.
+    ///
+    /// Each of the three counts as much as the reconstruction by all.
     pub matryoshka: bool,
-    /// λ of the L1 penalty of `relu`; default 0.1 (0.3 shrank activations to a tenth). SAELens' is λ√D.
+    /// L1 penalty of `relu`, by the length of decoder rows and √features.
+    ///
+    /// λ; 0.3 shrank activations to a tenth. SAELens' is λ√D.
     pub l1: f64,
-    /// β of the KL penalty of `sigmoid`; default 1.
+    /// Penalty of `sigmoid`.
+    ///
+    /// β.
     pub kl: f64,
-    /// ρ, the mean activation that `sigmoid` latents are held near; default 0.05.
+    /// Mean activation that `sigmoid` wants, a share.
+    ///
+    /// ρ.
     pub kl_rate: f64,
-    /// λ₀ of the penalty of `jumprelu`; default 0.05.
+    /// Penalty of `jumprelu`.
+    ///
+    /// λ₀.
     pub l0: f64,
-    /// Shape of that penalty; default `quadratic`.
+    /// Whether `k` active latents are wanted, or few.
     pub l0_form: L0Form,
-    /// ε, the width of the kernel of `jumprelu` thresholds; default 0.1.
+    /// Width of the kernel that thresholds of `jumprelu` learn by.
+    ///
+    /// ε.
     pub bandwidth: f64,
-    /// α of the auxiliary loss of dead latents (`topk`, `batchtopk`); default 0.5: of 128 latents 12 % stay dead in
-    /// tests/recovery.rs, at Gao et al.'s 1/32 20 to 28 %, without it 26 to 30 %, all at the same atoms found.
+    /// Loss that revives dead latents of `topk` and `batchtopk`.
+    ///
+    /// α. Of 128 latents 12 % stay dead in tests/recovery.rs, at Gao et al.'s 1/32 20 to 28 %, without it 26 to 30 %,
+    /// all at the same atoms found.
     pub aux: f64,
-    /// Training rows without firing after which a latent is dead, at least one epoch; default 4096.
+    /// Rows without firing, at least an epoch, after which a latent is dead.
     pub dead_rows: u64,
 }
 

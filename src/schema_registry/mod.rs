@@ -30,17 +30,18 @@ const SCHEMAS_MAX: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Its address, `http://` or `https://`. Default none.
+    /// Address of the registry, `http://` or `https://`, for `decode.format` and `output.format` `avro` and `protobuf`;
+    /// any with Confluent's API, such as Apicurio's under `/apis/ccompat/v7`.
     pub url: Option<String>,
-    /// User of HTTP basic authentication. Default none.
+    /// User of basic authentication.
     pub username: Option<String>,
-    /// File that holds the user's password; a trailing line break is dropped. Default none.
+    /// File with that user's password; a trailing line break is dropped.
     pub password_file: Option<PathBuf>,
-    /// File that holds a bearer token. Default none.
+    /// File with a bearer token, instead of a user.
     pub token_file: Option<PathBuf>,
-    /// File with the certificates of the authorities that are trusted. Default: the system's.
+    /// File with the trusted authorities; none: the system's.
     pub ca_file: Option<PathBuf>,
-    /// How long an answer may take. Default 5 s.
+    /// How long an answer may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
 }

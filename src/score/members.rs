@@ -24,11 +24,15 @@ const SOFTNESS: f64 = 8.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MembersConfig {
-    /// Accepted rows that are remembered; default 512 (1024 ranked the same at twice the cost). 0: the autoencoder scores alone, at about half the cost.
+    /// Accepted rows that are remembered beside the autoencoder; 0: it scores alone; else 16 to 65536.
+    ///
+    /// 1024 ranked the same at twice the cost; 0 halves the cost of scoring.
     pub memory_rows: usize,
-    /// Factor of the distance to the nearest remembered rows, where the autoencoder's is 1; default 1.
+    /// Factor of the distance to the nearest remembered rows, where the autoencoder's is 1; 0 to 100.
     pub memory_weight: f64,
-    /// Factor of how far out each value is by itself; default 0.7 (0.5 and 1 rank about the same).
+    /// Factor of how far out each value is by itself; 0 to 100.
+    ///
+    /// 0.5 and 1 rank about the same.
     pub tails_weight: f64,
 }
 

@@ -27,27 +27,28 @@ pub use memory::{MemorySink, Sent};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Topic of the anomalies. Default `anomalies`.
+    /// Topic of the anomalies.
     pub anomalies: String,
-    /// How anomalies are written: `json`, or `avro` or `protobuf` in the Confluent wire format. Default `json`.
+    /// How anomalies are written; [RECORDS.md](RECORDS.md#avro-and-protobuf) says what the last two are. The other
+    /// outputs are JSON always.
     pub format: Format,
-    /// Anomalies a minute of event time at most, shared evenly by the lanes; what is beyond it is counted and withheld.
-    /// Default 0: no limit.
+    /// Anomalies a minute of event time at most, shared evenly by the lanes of this process; what is beyond it is
+    /// counted and withheld. 0: no limit.
     pub anomalies_per_minute: u32,
-    /// Topic of the changes of incidents. Default none: not written.
+    /// Topic of the changes of incidents; none: not written.
     pub incidents: Option<String>,
-    /// Topic of every record's score. Default none: not written.
+    /// Topic of every record's score; none: not written.
     pub scores: Option<String>,
-    /// Whether each score carries the record's active latents. Default no; it costs about 25 bytes a latent.
+    /// Whether each score carries the record's active latents; it costs about 25 bytes a latent.
     pub score_latents: bool,
-    /// Topic of rejected records. Default `dead-letters`.
+    /// Topic of rejected records.
     pub dead_letters: String,
-    /// Number of features listed in an anomaly record. Default 5.
+    /// Features, and patterns, listed in an anomaly.
     pub features_max: usize,
-    /// How long the producer waits for a fuller request. Default 5 ms.
+    /// How long the producer waits for a fuller request.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
-    /// Compression of what is written: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default `lz4`.
+    /// Compression of what is written: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
 }
 
@@ -72,8 +73,8 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterConfig {
-    /// Largest value that is kept whole, bytes; a longer one is cut, and the header `strayd.error.truncated` holds its
-    /// full size. Must stay below the topic's `max.message.bytes`. Default 900 kB.
+    /// Bytes of the largest value that is kept whole; a longer one is cut, and the header `strayd.error.truncated`
+    /// holds its full size. Below the dead-letter topic's `max.message.bytes`, headers included; at most 15,000,000.
     pub value_bytes_max: usize,
 }
 

@@ -20,10 +20,14 @@ use crate::record::{NextOffset, Partition, RecordId, Topics};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The features topic, a list of topics, or a pattern that begins with `^`: all with records of one schema. No default:
-    /// it must be set.
+    /// The topic of feature vectors; a list of topics (as text, with commas); or a pattern that begins with `^`. All
+    /// have records of one schema and are scored by one model. Every topic of a list must exist at the start, which
+    /// waits for it; a pattern must match one topic at least, and takes up what comes later (librdkafka's
+    /// `topic.metadata.refresh.interval.ms`, 5 min). A pattern must match no topic that strayd writes, and never
+    /// matches Kafka's own (`__…`) in the history.
     pub topic: Topics,
-    /// Where a group without committed offsets starts: `latest`, `earliest` or an RFC 3339 time. Default `latest`.
+    /// Where a group without committed offsets starts. The start is committed at once, so it holds for the first start
+    /// only. The first model is trained on the history before it in any case.
     pub start: Start,
 }
 

@@ -12,25 +12,26 @@ use super::fdr::Fdr;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The family. Default `adaptive_pot`.
+    /// The family: [which threshold](TUNING.md#which-threshold).
     pub kind: Kind,
-    /// Share of records that may alert while all is well, q; above 1e-9, at most 0.5, default 1e-3. With `fdr`, the
-    /// share of alerts that may be false.
+    /// Alerts per record while all is well, q, a share above 1e-9, at most 0.5. With `fdr`: share of alerts that may be
+    /// false.
     pub target_alert_rate: f64,
-    /// The same as alerts per day, above 0; the pace of the stream turns it into a share. Default none.
+    /// The same as alerts a day; the pace of the stream makes it a share, from 1e-6 to 0.05.
     pub target_alerts_per_day: Option<f64>,
-    /// What `adaptive_pot` holds to the target. Default `alert_rate`.
+    /// What `adaptive_pot` holds to q: episodes of alerts, by feedback; or ordinary records alone, without feedback.
     pub target: Target,
-    /// Control of the false discovery rate on the p-values. Default `none`.
+    /// Control of the false discovery rate on the p-values: LORD++, SAFFRON (independent records), e-LOND (any).
     pub fdr: Fdr,
-    /// Scores of a partition that `adaptive_pot` and `conformal` keep for their p-values; 100 to 1,000,000, default
-    /// 20,000. Fewer follow drift faster and let mild bursts raise the threshold over themselves.
+    /// Scores of a partition that the p-values of `adaptive_pot` and `conformal` come from; 100 to 1,000,000.
+    ///
+    /// Fewer follow drift faster and let mild bursts raise the threshold over themselves.
     pub calibration_window: usize,
-    /// Scores of a partition that set location and scale in `adaptive_pot`; 32 to 1,000,000, default 2048.
+    /// Scores of a partition that location and scale in `adaptive_pot` come from; 32 to 1,000,000.
     pub location_window: usize,
-    /// Latest scores that `quantile` is of; 0 for the held-out ones of the model, else 100 to 1,000,000. Default 0.
+    /// Latest scores that `quantile` is of; 0: held-out scores of the model; else 100 to 1,000,000.
     pub window: usize,
-    /// Standardised score above which `fixed` alerts; finite, default 6.
+    /// Standardised score above which `fixed` alerts.
     pub z: f64,
 }
 

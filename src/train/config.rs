@@ -15,36 +15,50 @@ pub struct Config {
     pub sae: sae::Config,
     /// What scores beside the autoencoder.
     pub members: MembersConfig,
-    /// Steps of the trial that finds the worst rows; default 100.
+    /// Steps of a first model's trial, which finds the worst rows of the history.
     pub trial_steps: u64,
-    /// Share of rows left out after the trial, and of each of its batches once the losses mean something; default 0.2
-    /// (none cost .046 AUC on contaminated starts; without the second a small cluster of anomalies is learnt by the
-    /// trial itself and stays: .74 for .96 on KDD).
+    /// Share of rows left out after the trial until proven ordinary; 0 to 0.5.
+    ///
+    /// The same share goes from each of the trial's batches once the losses mean something. None cost .046 AUC on
+    /// contaminated starts; without the second a small cluster of anomalies is learnt by the trial itself and stays:
+    /// .74 for .96 on KDD.
     pub drop_share: f64,
-    /// Share of each batch, the rows with the largest loss, that the kept weights are not trained on; default 0.05, for
-    /// the anomalies that are readmitted.
+    /// Share of each batch, the rows with the largest loss, that the kept weights are not trained on; 0 to 0.5.
+    ///
+    /// For the anomalies that are readmitted.
     pub trim: f64,
-    /// Steps of the clean and of the final training of a first model; default 400 (300 beat 1500). A history of more
-    /// than 12,800 rows gets two epochs, at most 2000 steps.
+    /// Steps of a first model's training; longer histories get two epochs, 2000 steps at most.
+    ///
+    /// It is the clean and the final training alike; 300 beat 1500. Two epochs begin at 12,800 rows.
     pub steps: u64,
-    /// Steps of an online round; default 60.
+    /// Steps of a later round.
     pub round_steps: u64,
-    /// Adam's learning rate in an online round; default 7e-4 (1.5e-3 cost .003 and .008 AUC).
+    /// Learning rate of a later round; above 0, at most 1.
+    ///
+    /// Adam's. 1.5e-3 cost .003 and .008 AUC.
     pub round_lr: f64,
-    /// Newest admitted rows that an online round trains on; default 1024.
+    /// Newest ordinary rows that a later round trains on; at least 64.
     pub round_rows: usize,
-    /// Largest number of rows a round looks at; default 20,000: enough for a tail of 1e-3.
+    /// Rows that a round looks at, at most; at least `model.round_rows`.
+    ///
+    /// 20,000 are enough for a tail of 1e-3.
     pub rows_max: usize,
-    /// Largest number of records between two rounds; default 20,000. A young stream has rounds more often, from every
-    /// 256 records on (every 1024 cost .010 AUC).
+    /// Records between two rounds of a settled stream; at least 256. A young stream has rounds more often: a 64th of
+    /// what has been seen, from every 256 on.
+    ///
+    /// A round every 1024 records of a young stream cost .010 AUC.
     pub retrain_records: u64,
-    /// Share of rows that admission rejects in the long run; default 0.05 (0.2 cost .02 AUC).
+    /// Share of rows that is kept from learning in the long run; above 0, at most 0.5.
+    ///
+    /// 0.2 cost .02 AUC.
     pub reject_share: f64,
-    /// Step of the admission threshold per 64 rows and unit of excess rejections; default 0.02. It creeps after a real
-    /// change; 0 locks the filter.
+    /// How fast that limit follows a lasting change; 0 to 10, and 0 never follows.
+    ///
+    /// Step of the admission threshold per 64 rows and unit of excess rejections.
     pub creep: f64,
-    /// Whether a warm round fits the scaler anew, exactly, once an input's scale has moved by a quarter; default false: on
-    /// streams it cost .018 AUC, since the newest rows may hold hardly anything of a feature that varies rarely.
+    /// Whether a round fits the scaler anew, exactly, once an input's scale has moved by a quarter.
+    ///
+    /// On streams it cost .018 AUC, since the newest rows may hold hardly anything of a feature that varies rarely.
     pub rescale: bool,
 }
 

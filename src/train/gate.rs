@@ -43,26 +43,29 @@ const CHUNK: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateConfig {
-    /// Whether challengers are judged; default true. Without, every round's model goes live.
+    /// Whether challengers are judged; false: every round's model goes live unjudged.
     pub enabled: bool,
-    /// Least improvement of the mean residual that a promotion needs, as a share of the champion's; default 0.01.
+    /// Share of the mean residual by which a challenger must be better; 0 to 1.
     pub improvement: f64,
-    /// Share of the variance by which the mean residual may surely rise; beyond, the challenger is rejected. Default 0.03
-    /// (0.01 kept KDD from learning its bursts: .90 for .985).
+    /// Share of the variance by which the mean residual may surely rise; 0 to 1.
+    ///
+    /// Beyond it the challenger is rejected. 0.01 kept KDD from learning its bursts: .90 for .985.
     pub harm: f64,
-    /// Draws of the bootstrap; default 500.
+    /// Draws of the bootstrap; at least 100.
     pub resamples: usize,
-    /// Least AUC-ROC of planted anomalies over held-out rows, as a share of the champion's; default 0.95.
+    /// Share of the champion's sensitivity to planted anomalies that a challenger must have; 0 to 1.
+    ///
+    /// AUC-ROC of planted anomalies over held-out rows.
     pub sensitivity: f64,
-    /// Least share of confirmed and quarantined anomalies that stay flagged; default 0.9.
+    /// Share of confirmed and quarantined anomalies that must stay flagged; 0 to 1.
     pub canaries: f64,
-    /// Least rank correlation with the champion's scores; below, the challenger means something else by its scores, and
-    /// needs drift or a person. Default 0.5.
+    /// Least rank correlation of the scores; below, they mean something else, which needs drift or a person; 0 to 1.
     pub correlation: f64,
-    /// Newest admitted held-out rows that are looked at; default 512. More of them are older, and a champion is good at
-    /// what is gone.
+    /// Newest held-out rows that are looked at.
+    ///
+    /// More of them are older, and a champion is good at what is gone.
     pub holdout_rows: usize,
-    /// Held-out rows below which a model is settling, so that a challenger that does no harm is promoted; default 1000.
+    /// Held-out rows below which a challenger that does no harm is promoted.
     pub settling_rows: usize,
 }
 

@@ -21,10 +21,11 @@ const PLANTED_MIN: u64 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchConfig {
-    /// Records that a promoted model is watched for; 0: not at all. Default 2000, and never longer than until the next
-    /// round.
+    /// Records that a promoted model is watched for, and rolled back where it fails; 0: not at all.
+    ///
+    /// Never longer than until the next round.
     pub records: u64,
-    /// Rollbacks in a row after which nothing is promoted any more until a person steps in. Default 2.
+    /// Rollbacks in a row after which nothing is promoted until a person steps in.
     pub rollbacks_max: u32,
 }
 

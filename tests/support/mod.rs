@@ -54,7 +54,7 @@ pub use metrics::Metrics;
 pub use prometheus::{Prometheus, promtool_check};
 pub use python::python;
 pub use same::says_the_same;
-pub use secured::{Acl, Keys, Secured};
+pub use secured::{Acl, Keys, Secured, documented_rights};
 pub use setup::Topics;
 pub use token::{TokenEndpoint, basic, unsigned_token};
 pub use watching::{DASHBOARDS, RULES, alerts, dashboards, metrics_of, panels, rules, shipped, shipped_text, targets};

@@ -58,6 +58,22 @@ impl Acl {
     }
 }
 
+/// What docs/SECURITY.md grants: keys of the configuration, their values there, and the rights that each needs.
+pub fn documented_rights() -> Vec<(String, String, Vec<Acl>)> {
+    let text = super::shipped_text("docs/SECURITY.md");
+    let block = text.split("$ alias grant=").nth(1).and_then(|rest| rest.split("```").next()).expect("the page grants");
+    let mut found: Vec<(String, String, Vec<Acl>)> = Vec::new();
+    for line in block.lines().skip(1).filter(|line| !line.is_empty()) {
+        if let Some((key, value)) = line.strip_prefix("# ").and_then(|key| key.split_once(" = ")) {
+            found.push((key.to_owned(), value.trim_matches('"').to_owned(), Vec::new()));
+            continue;
+        }
+        let options = line.strip_prefix("$ grant ").unwrap_or_else(|| panic!("neither a key nor a grant: {line}"));
+        found.last_mut().expect("a key stands above").2.push(Acl::parse(options));
+    }
+    found
+}
+
 /// A secured broker.
 #[derive(Debug)]
 pub struct Secured {
