@@ -76,15 +76,16 @@ impl Plan {
         let names = ResolvedSchema::new_with_schemata(Vec::new()).map_err(|error| malformed(&error))?;
         let reader = GenericDatumReader::builder(&self.schema).resolved_writer_schemata(names).build();
         let mut bytes = Bytes { rest: record, has_ended: false };
-        let value = reader.and_then(|reader| reader.read_value(&mut bytes)).map_err(|error| malformed(&error))?;
+        let value = reader.and_then(|reader| reader.read_value(&mut bytes));
         if bytes.has_ended {
             return Err(malformed(&"it ends too soon"));
         }
-        Ok((value, bytes.rest.len()))
+        Ok((value.map_err(|error| malformed(&error))?, bytes.rest.len()))
     }
 }
 
-/// The bytes of a record. The library takes their end for a null here and there; so it is remembered.
+/// The bytes of a record. The library takes their end for a null here and there, and goes on with as many as an array
+/// claims to have; another error it takes for one.
 struct Bytes<'p> {
     rest: &'p [u8],
     has_ended: bool,
@@ -93,6 +94,9 @@ struct Bytes<'p> {
 impl Read for Bytes<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         self.has_ended |= into.len() > self.rest.len();
+        if self.has_ended {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
         self.rest.read(into)
     }
 }

@@ -57,6 +57,14 @@ fn reading() -> Value {
 }
 
 #[test]
+fn the_end_of_a_record_is_no_null_of_which_an_array_could_hold_a_million() {
+    let mut bytes = Bytes { rest: &[2], has_ended: false };
+    assert_eq!(bytes.read(&mut [0]).expect("one is there"), 1);
+    assert_eq!(bytes.read(&mut [0]).expect_err("none is there").kind(), std::io::ErrorKind::InvalidData);
+    assert!(bytes.has_ended);
+}
+
+#[test]
 fn a_record_is_read_by_the_schema_it_was_written_by() {
     let mut decoder = Avro::new(&config(), &fields());
     let record = payload(READING, &reading());
