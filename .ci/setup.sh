@@ -47,6 +47,8 @@ if [[ $purpose == test || $purpose == ops ]]; then
     if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need python3 python3-venv; fi
     if ! has prometheus || ! has promtool; then need prometheus; fi
     has valgrind || need valgrind
+    # The terminal that `strayd top` is tried in.
+    has tmux || need tmux
     # Makes the certificates of the secured broker.
     has openssl || need openssl
     # For systemd-analyze, which checks the unit; it runs wherever systemd is installed, booted or not.
@@ -69,7 +71,7 @@ if ((${#packages[@]})); then
     if ! has apt-get; then
         say "there is no apt-get here; install with this system's own tools: a C and a C++ compiler, make, pkg-config and"
         say "the development files of OpenBLAS, OpenSSL and zlib; for the tests also Maven, Java 17 or newer, and"
-        say "Prometheus with promtool, Valgrind, Python 3 with venv and, if you like, systemd; then run make again"
+        say "Prometheus with promtool, Valgrind, tmux, Python 3 with venv and, if you like, systemd; then run make again"
         exit 1
     fi
     root=()

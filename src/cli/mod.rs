@@ -27,6 +27,7 @@ mod suppress;
 mod table;
 mod tap;
 pub mod threshold;
+mod top;
 mod train;
 mod tune;
 
@@ -91,6 +92,8 @@ enum Command {
     Replay(replay::Options),
     /// Samples what comes to the topic, with its score and its reasons, as it comes
     Tap(tap::Options),
+    /// Shows the running daemon in the terminal: what it does, why it alerted, what it learnt, and takes your word
+    Top(top::Options),
     /// Says what machine a stream needs, and what breaks first
     Plan(plan::Options),
     /// Writes the sparse latents of each row of a CSV file, or the denoised rows
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(options),
         Command::Replay(options) => replay::run(options),
         Command::Tap(options) => tap::run(options),
+        Command::Top(options) => top::run(options),
         Command::Plan(options) => plan::run(options),
         Command::Encode(options) => encode::run(options),
         Command::Export(options) => export::run(options),

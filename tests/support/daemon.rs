@@ -91,6 +91,13 @@ impl Launch {
         command.current_dir(self.dir()).output().expect("the program can be run")
     }
 
+    /// The words of that command, for a shell.
+    pub fn words(&self, words: &[&str]) -> String {
+        let words = words.iter().copied().chain(self.args[1..].iter().map(String::as_str));
+        let words = [self.program.to_str().expect("its path is text")].into_iter().chain(words);
+        words.map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+    }
+
     /// The daemon's working directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -117,10 +117,10 @@ impl<'a> Demo<'a> {
         demo.say(&format!(
             "plant      12 pumps, {} sensors each, {} records/s on topic `{FEATURES}` of a mock cluster\n\
              brokers    {brokers}   (kcat -b {brokers} -t {ANOMALIES} -C; any client can subscribe)\n\
-             console    http://{}/",
+             console    http://{admin}/   (in a terminal: strayd top --url {admin})",
             sensors::N_SENSORS,
             options.rate,
-            demo.daemon.admin
+            admin = demo.daemon.admin
         ));
         Ok(demo)
     }
