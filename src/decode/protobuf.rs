@@ -24,10 +24,6 @@ use super::{Config, Decoded, Decoder, Format, Reject, check_size};
 const FILE: &str = "strayd/record.proto";
 /// Messages inside messages of one file at most.
 const DEPTH_MAX: i64 = 32;
-/// Brackets of a schema and those that it refers to at most, and the stack that they are compiled with. The compiler calls
-/// itself for each that is open, and text that is nothing but open brackets would end the process.
-const BRACKETS_MAX: usize = 10_000;
-const STACK_BYTES: usize = 64 << 20;
 
 /// Decoder of Protobuf records.
 pub struct Protobuf {
@@ -93,15 +89,6 @@ pub fn compile(written: &Written) -> Result<FileDescriptor, String> {
     }
     let mut sources = written.references.clone();
     sources.push((FILE.to_owned(), written.text.clone()));
-    let opens = |byte: &u8| matches!(byte, b'{' | b'[' | b'(' | b'<');
-    let n_brackets: usize = sources.iter().map(|(_, text)| text.bytes().filter(|byte| opens(byte)).count()).sum();
-    if n_brackets > BRACKETS_MAX {
-        return Err(format!("it can't be read by: it has more than {BRACKETS_MAX} brackets"));
-    }
-    stacker::grow(STACK_BYTES, || compile_here(sources))
-}
-
-fn compile_here(sources: Vec<(String, String)>) -> Result<FileDescriptor, String> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(Sources(sources));
     resolver.add(GoogleFileResolver::new());

@@ -105,15 +105,17 @@ fn a_schema_that_is_none_rejects_its_records() {
 }
 
 #[test]
-fn a_schema_that_is_deep_ends_no_process() {
+fn a_schema_that_is_long_or_deep_ends_no_process() {
     let compiled = |text: String| compile(&written(&text));
+    // The lexer calls itself for each of these characters if it isn't built as a state machine; see Cargo.toml.
+    let words = "é".repeat(100_000);
+    assert!(compiled(format!("// {words}\nmessage M {{}}")).is_ok());
+    assert!(compiled(format!("message M {{ optional double a = 1 [json_name = \"{words}\"]; }}")).is_ok());
     let nested = |n: usize| "message M {".repeat(n) + &"}".repeat(n);
     assert_eq!(compiled(nested(30)).expect("not too deep").messages().len(), 1);
-    assert!(compiled(nested(10_000)).is_err());
-    assert!(compiled("message M {".repeat(10_000)).is_err());
-    assert!(compiled(format!("option (a) = {{ b: {} }};", "[".repeat(9_000))).is_err());
-    let more = compiled("[".repeat(10_001)).expect_err("too many");
-    assert_eq!(more, "it can't be read by: it has more than 10000 brackets");
+    assert!(compiled(nested(100_000)).is_err());
+    assert!(compiled("message M {".repeat(100_000)).is_err());
+    assert!(compiled(format!("option (a) = {{ {} }};", "b: {".repeat(100_000))).is_err());
 }
 
 proptest! {
