@@ -101,7 +101,7 @@ impl Transactions {
     ///
     /// Errors: trying again may help, or not.
     pub fn init<C: ProducerContext>(&self, producer: &BaseProducer<C>) -> Result<(), Broken> {
-        producer.init_transactions(TRANSACTION_TIMEOUT).map_err(|error| self.explain(producer, &error))
+        producer.init_transactions(TRANSACTION_TIMEOUT).map_err(|error| self.say(producer, &error))
     }
 
     /// Begins a transaction unless one is open.
@@ -166,16 +166,7 @@ impl Transactions {
     ///
     /// Errors: it could not be registered yet, or never will be.
     pub fn replace<C: ProducerContext>(&self, heir: &BaseProducer<C>) -> Result<(), Broken> {
-        let init = heir.init_transactions(TRANSACTION_TIMEOUT);
-        // A place that isn't taken stays to be taken.
-        init.map_err(|error| match self.explain(heir, &error) {
-            Broken::Abort(reason) => {
-                let broken = Broken::Replace(reason);
-                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken.clone());
-                broken
-            }
-            broken => broken,
-        })?;
+        self.init(heir)?;
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.aborted();
         Ok(())
@@ -208,11 +199,17 @@ impl Transactions {
 
     /// Puts an error in words, and remembers what makes the open transaction useless.
     pub fn explain<C: ProducerContext>(&self, producer: &BaseProducer<C>, error: &KafkaError) -> Broken {
+        let broken = self.say(producer, error);
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken.clone());
+        broken
+    }
+
+    fn say<C: ProducerContext>(&self, producer: &BaseProducer<C>, error: &KafkaError) -> Broken {
         let fatal = producer.client().fatal_error();
         let is_fatal = fatal.is_some() || matches!(error, KafkaError::Transaction(error) if error.is_fatal());
         let code = fatal.as_ref().map(|(code, _)| *code).or_else(|| error.rdkafka_error_code());
         let id = &self.id;
-        let broken = match code {
+        match code {
             Some(
                 RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch,
             ) => Broken::Fatal(format!(
@@ -233,9 +230,7 @@ impl Transactions {
                     _ => Broken::Abort(text),
                 }
             }
-        };
-        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken.clone());
-        broken
+        }
     }
 
     /// Calls until it succeeds, the time is over, or repeating is no use.

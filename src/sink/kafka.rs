@@ -182,19 +182,18 @@ impl Sink for KafkaSink {
 
     fn prepare(&self) -> Result<(), SinkError> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
-        Ok(transactions.init(&self.producer.load())?)
+        match transactions.init(&self.producer.load()) {
+            Err(Broken::Replace(reason)) => self.replace_producer(transactions, &reason),
+            ended => Ok(ended?),
+        }
     }
 
     fn abort(&self) -> Result<(), SinkError> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
         let aborted = transactions.abort(&self.producer.load()).map_err(|broken| self.denied(broken));
-        if let Err(Broken::Replace(reason)) = aborted {
-            tracing::warn!(reason, "the transactional producer can't go on; another one takes its place");
-            let heir = self.making.producer().map_err(SinkError::Failed)?;
-            transactions.replace(&heir)?;
-            self.producer.store(Arc::new(heir));
-        } else {
-            aborted?;
+        match aborted {
+            Err(Broken::Replace(reason)) => self.replace_producer(transactions, &reason)?,
+            ended => ended?,
         }
         *self.producer.load().context().denied.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
@@ -206,6 +205,14 @@ impl Sink for KafkaSink {
 }
 
 impl KafkaSink {
+    fn replace_producer(&self, transactions: &Transactions, reason: &str) -> Result<(), SinkError> {
+        tracing::warn!(reason, "the transactional producer can't go on; another one takes its place");
+        let heir = self.making.producer().map_err(SinkError::Failed)?;
+        transactions.replace(&heir)?;
+        self.producer.store(Arc::new(heir));
+        Ok(())
+    }
+
     /// Says of a transaction that failed for want of a right, which one it is.
     fn denied(&self, broken: Broken) -> Broken {
         let denied = self.producer.load().context().denied.lock().unwrap_or_else(PoisonError::into_inner).clone();
