@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use serde_json::json;
 
-use super::state::{Authority, Question, Screen, State, Verdict, Wish};
+use super::state::{Authority, Question, Screen, State, Wish};
+use crate::journal::{Opinion, Order};
 
 /// Entries that Page Up and Page Down pass over.
 const PAGE: isize = 10;
@@ -54,7 +54,7 @@ impl State {
 
     fn reply(&mut self, question: Question, code: KeyCode) -> Option<Wish> {
         match code {
-            KeyCode::Char('y' | 'Y') => Some(Wish::Send(question.order)),
+            KeyCode::Char('y' | 'Y') => Some(Wish::Send(question.sending)),
             KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {
                 self.say("Nothing was sent.".into());
                 None
@@ -139,20 +139,20 @@ impl State {
 
     fn ask(&mut self, letter: char) {
         let question = match (self.screen, letter) {
-            (Screen::Live, 'f') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Verdict::FalsePositive)),
-            (Screen::Live, 't') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Verdict::TruePositive)),
-            (Screen::Live, 'e') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Verdict::Expected)),
+            (Screen::Live, 'f') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Opinion::FalsePositive)),
+            (Screen::Live, 't') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Opinion::TruePositive)),
+            (Screen::Live, 'e') => self.anomaly().map(|anomaly| Self::opinion(anomaly, Opinion::Expected)),
             (Screen::Models, 'p') => self.promotion(),
             (Screen::Models, 'r') => Some(Self::command(
                 "Roll back?".into(),
                 "The model that the current one came from scores from then on.",
-                json!({"command": "rollback"}),
+                Order::Rollback { version: None },
                 "Rollback is ordered".into(),
             )),
             (Screen::Models, 'u') => Some(Self::command(
                 "Unpin?".into(),
                 "Promotions go on.",
-                json!({"command": "unpin"}),
+                Order::Unpin {},
                 "Unpinning is ordered".into(),
             )),
             _ => None,
@@ -174,7 +174,7 @@ impl State {
         Some(Self::command(
             format!("Promote version {version}?"),
             "It scores from then on, whatever the gate thought of it.",
-            json!({"command": "promote", "version": version}),
+            Order::Promote { version },
             format!("Promotion of version {version} is ordered"),
         ))
     }

@@ -10,8 +10,9 @@ use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::state::Happened;
+use super::state::{Change, Happened};
 use super::told::{Anomaly, Beat, Entry, Partition, clean, listed, parsed};
+use crate::admin::{COMMANDS, FEEDBACK};
 use crate::shutdown::Shutdown;
 
 /// How long a request may take.
@@ -88,10 +89,15 @@ impl Link {
         answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(gone)
     }
 
-    /// Posts `body` to `path`.
-    pub fn post(&self, path: &str, body: &Value) -> Result<(), Failure> {
+    /// Hands in what a person wants changed.
+    pub fn send_change(&self, change: &Change) -> Result<(), Failure> {
+        let (path, body) = match change {
+            Change::Command(order) => (COMMANDS, serde_json::to_string(order)),
+            Change::Feedback(feedback) => (FEEDBACK, serde_json::to_string(feedback)),
+        };
+        let body = body.expect("what is meant for JSON becomes JSON");
         let request = self.agent.post(self.at(path)).header("Content-Type", "application/json");
-        self.send(request, |request| request.send(body.to_string())).map(drop)
+        self.send(request, |request| request.send(body)).map(drop)
     }
 
     /// Gets a list.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::KeyEvent;
-use serde_json::{Value, json};
 
 use super::link::{Failure, Look};
 use super::told::{Anomaly, Beat, Entry, Model, Partition, Status};
-use super::words::millis;
+use super::words::{millis, said_of};
+use crate::journal::{Feedback, Opinion, Order};
 
 /// Anomalies that are kept: as many as the daemon does.
 const ANOMALIES_MAX: usize = 200;
@@ -36,8 +36,8 @@ pub enum Happened {
     /// The model that was opened, or why it can't be shown.
     Model(u64, Box<Result<Model, Failure>>),
     Partitions(Vec<Partition>),
-    /// What became of an order.
-    Answered(Order, Result<(), Failure>),
+    /// What became of what was sent.
+    Answered(Sending, Result<(), Failure>),
     /// Nothing but time.
     Tick,
 }
@@ -53,45 +53,22 @@ pub enum Wish {
     /// Read the partitions.
     Partitions,
     /// Send this.
-    Send(Order),
+    Send(Sending),
 }
 
 /// What is sent to change something.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Order {
-    pub path: &'static str,
-    pub body: Value,
+pub struct Sending {
+    pub change: Change,
     /// What is said when it was taken.
     pub done: String,
-    /// The anomaly that it is an opinion on.
-    pub opinion: Option<(String, Verdict)>,
 }
 
-/// What an anomaly really was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    FalsePositive,
-    TruePositive,
-    Expected,
-}
-
-impl Verdict {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FalsePositive => "false_positive",
-            Self::TruePositive => "true_positive",
-            Self::Expected => "expected",
-        }
-    }
-
-    /// As people say it.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::FalsePositive => "false positive",
-            Self::TruePositive => "true positive",
-            Self::Expected => "expected",
-        }
-    }
+/// What a person wants changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Command(Order),
+    Feedback(Feedback),
 }
 
 /// A question that is asked before something is sent.
@@ -102,7 +79,7 @@ pub struct Question {
     pub about: String,
     /// What a yes means.
     pub effect: &'static str,
-    pub order: Order,
+    pub sending: Sending,
 }
 
 /// What was said last, and until when it stands.
@@ -189,7 +166,7 @@ pub struct State {
     pub notice: Option<Notice>,
     pub has_help: bool,
     /// What was said of anomalies since the start.
-    pub said: HashMap<String, Verdict>,
+    pub said: HashMap<String, Opinion>,
 }
 
 impl State {
@@ -239,7 +216,7 @@ impl State {
                 }
             }
             Happened::Partitions(partitions) => self.partitions = partitions,
-            Happened::Answered(order, outcome) => return self.answered(order, outcome),
+            Happened::Answered(sending, outcome) => return self.answered(sending, outcome),
             Happened::Tick => {}
         }
         None
@@ -298,11 +275,13 @@ impl State {
         self.models = models;
     }
 
-    fn answered(&mut self, order: Order, outcome: Result<(), Failure>) -> Option<Wish> {
+    fn answered(&mut self, sending: Sending, outcome: Result<(), Failure>) -> Option<Wish> {
         match outcome {
             Ok(()) => {
-                self.say(format!("{} — the daemon's log says what comes of it.", order.done));
-                self.said.extend(order.opinion);
+                self.say(format!("{} — the daemon's log says what comes of it.", sending.done));
+                if let Change::Feedback(Feedback { id: Some(id), verdict, .. }) = sending.change {
+                    self.said.insert(id, verdict);
+                }
                 (self.screen == Screen::Models).then_some(Wish::Models)
             }
             Err(Failure::Refused(401, _)) => {
@@ -353,31 +332,26 @@ impl State {
     }
 
     /// The question whether an anomaly was this.
-    pub fn opinion(anomaly: &Anomaly, verdict: Verdict) -> Question {
-        let source = &anomaly.source;
-        let place = json!({"topic": source.topic, "partition": source.partition, "offset": source.offset});
+    pub fn opinion(anomaly: &Anomaly, verdict: Opinion) -> Question {
         let (text, effect) = match verdict {
-            Verdict::FalsePositive => ("Was this a false positive?", "Later models learn it as ordinary."),
-            Verdict::TruePositive => ("Was this a true positive?", "Every later model must find it."),
-            Verdict::Expected => ("Was this expected?", "It is neither learnt nor held against a model."),
+            Opinion::FalsePositive => ("Was this a false positive?", "Later models learn it as ordinary."),
+            Opinion::TruePositive => ("Was this a true positive?", "Every later model must find it."),
+            Opinion::Expected => ("Was this expected?", "It is neither learnt nor held against a model."),
         };
         let key = anomaly.entity.as_deref().map_or_else(String::new, |entity| format!("{entity}: "));
+        let feedback =
+            Feedback { id: Some(anomaly.id.clone()), source: Some(anomaly.source.clone()), verdict, note: None };
         Question {
             text: text.into(),
             about: format!("{key}{}", anomaly.summary),
             effect,
-            order: Order {
-                path: "/api/v1/feedback",
-                body: json!({"id": anomaly.id, "source": place, "verdict": verdict.name()}),
-                done: format!("Noted as {}", verdict.words()),
-                opinion: Some((anomaly.id.clone(), verdict)),
-            },
+            sending: Sending { change: Change::Feedback(feedback), done: format!("Noted as {}", said_of(verdict)) },
         }
     }
 
     /// The question whether a command is meant.
-    pub fn command(text: String, effect: &'static str, body: Value, done: String) -> Question {
-        let order = Order { path: "/api/v1/commands", body, done, opinion: None };
-        Question { text, about: String::new(), effect, order }
+    pub fn command(text: String, effect: &'static str, order: Order, done: String) -> Question {
+        let sending = Sending { change: Change::Command(order), done };
+        Question { text, about: String::new(), effect, sending }
     }
 }

@@ -4,8 +4,9 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
 use super::link::{Failure, Look};
-use super::state::{Authority, Connection, Happened, Order, Screen, State, Verdict, Wish};
+use super::state::{Authority, Change, Connection, Happened, Screen, Sending, State, Wish};
 use super::told::{Anomaly, Beat, Entry, Model, Partition, Status};
+use crate::journal::{Feedback, Opinion, Order};
 
 /// 2026-11-28 15:23:00 UTC.
 pub const NOW_MS: i64 = 1_795_879_380_000;
@@ -126,10 +127,17 @@ pub fn type_in(state: &mut State, letters: &str) -> Option<Wish> {
 }
 
 #[track_caller]
-fn order(wish: Option<Wish>) -> Order {
+fn sending(wish: Option<Wish>) -> Sending {
     match wish {
-        Some(Wish::Send(order)) => order,
-        other => panic!("an order was expected, not {other:?}"),
+        Some(Wish::Send(sending)) => sending,
+        other => panic!("something to send was expected, not {other:?}"),
+    }
+}
+
+fn feedback(sending: &Sending) -> &Feedback {
+    match &sending.change {
+        Change::Feedback(feedback) => feedback,
+        other @ Change::Command(_) => panic!("feedback was expected, not {other:?}"),
     }
 }
 
@@ -160,13 +168,14 @@ fn feedback_is_sent_after_a_yes_and_not_before() {
     assert_eq!((type_in(&mut state, "x"), state.question.is_some()), (None, true), "neither yes nor no");
     assert_eq!((type_in(&mut state, "n"), notice(&state)), (None, "Nothing was sent."));
     type_in(&mut state, "t");
-    let order = order(type_in(&mut state, "y"));
-    assert_eq!(order.path, "/api/v1/feedback");
-    let place = json!({"topic": "features", "partition": 1, "offset": 5502});
-    assert_eq!(order.body, json!({"id": format!("{:032x}", 2), "source": place, "verdict": "true_positive"}));
+    let sending = sending(type_in(&mut state, "y"));
+    let said = json!({
+        "id": format!("{:032x}", 2), "source": {"topic": "features", "partition": 1, "offset": 5502}, "verdict": "true_positive"
+    });
+    assert_eq!(serde_json::to_value(feedback(&sending)).expect("JSON"), said);
     assert!(state.said.is_empty(), "nobody has taken it yet");
-    state.update(Happened::Answered(order, Ok(())), NOW_MS);
-    assert_eq!(state.said.values().collect::<Vec<_>>(), [&Verdict::TruePositive]);
+    state.update(Happened::Answered(sending, Ok(())), NOW_MS);
+    assert_eq!(state.said.values().collect::<Vec<_>>(), [&Opinion::TruePositive]);
     assert!(notice(&state).starts_with("Noted as true positive"));
     state.update(Happened::Tick, NOW_MS + 10_000);
     assert!(state.notice.is_none());
@@ -177,8 +186,9 @@ fn feedback_is_on_the_anomaly_that_was_seen_whatever_comes_meanwhile() {
     let mut state = state(2);
     type_in(&mut state, "e");
     state.update(Happened::Anomaly(Box::new(anomaly(9))), NOW_MS);
-    let order = order(type_in(&mut state, "y"));
-    assert_eq!((&order.body["id"], &order.body["verdict"]), (&json!(format!("{:032x}", 2)), &json!("expected")));
+    let sending = sending(type_in(&mut state, "y"));
+    let Feedback { id, verdict, .. } = feedback(&sending);
+    assert_eq!((id.clone(), *verdict), (Some(format!("{:032x}", 2)), Opinion::Expected));
     press(&mut state, KeyCode::Enter);
     state.update(Happened::Anomaly(Box::new(anomaly(10))), NOW_MS);
     assert_eq!(state.anomaly().map(|anomaly| anomaly.entity.as_deref()), Some(Some("pump-9")));
@@ -200,12 +210,12 @@ fn without_a_token_it_says_so_and_asks_nothing() {
 fn a_token_that_is_refused_is_told_in_words() {
     let mut state = state(2);
     type_in(&mut state, "f");
-    let order = order(type_in(&mut state, "y"));
+    let sending = sending(type_in(&mut state, "y"));
     let refusal = Failure::Refused(401, "send `Authorization: Bearer`".into());
-    state.update(Happened::Answered(order.clone(), Err(refusal)), NOW_MS);
+    state.update(Happened::Answered(sending.clone(), Err(refusal)), NOW_MS);
     assert!(notice(&state).contains("doesn't know this token"), "{}", notice(&state));
     assert!(state.said.is_empty());
-    state.update(Happened::Answered(order, Err(Failure::Gone("Connection refused".into()))), NOW_MS);
+    state.update(Happened::Answered(sending, Err(Failure::Gone("Connection refused".into()))), NOW_MS);
     assert_eq!(notice(&state), "Not done: Connection refused.");
 }
 
@@ -215,11 +225,11 @@ fn models_are_promoted_and_rolled_back_after_a_yes() {
     assert_eq!(type_in(&mut state, "2"), Some(Wish::Models));
     assert_eq!(state.models.iter().map(|model| model.version).collect::<Vec<_>>(), [4, 3, 2, 1]);
     type_in(&mut state, "p");
-    assert_eq!(order(type_in(&mut state, "y")).body, json!({"command": "promote", "version": 4}));
+    assert_eq!(sending(type_in(&mut state, "y")).change, Change::Command(Order::Promote { version: 4 }));
     type_in(&mut state, "jp");
     assert_eq!((notice(&state), &state.question), ("Version 3 scores already.", &None));
     type_in(&mut state, "r");
-    assert_eq!(order(type_in(&mut state, "y")).body, json!({"command": "rollback"}));
+    assert_eq!(sending(type_in(&mut state, "y")).change, Change::Command(Order::Rollback { version: None }));
     assert_eq!(press(&mut state, KeyCode::Enter), Some(Wish::Model(3)));
     state.update(Happened::Model(4, Box::new(Ok(model()))), NOW_MS);
     assert!(matches!(state.model, Some((3, None))), "that was of another");

@@ -144,9 +144,9 @@ fn grant(wish: Wish, link: Arc<Link>, tell: Sender<Happened>) {
                 let model = link.document(&format!("/api/v1/models/{version}"));
                 Some(Happened::Model(version, Box::new(model)))
             }
-            Wish::Send(order) => {
-                let outcome = link.post(order.path, &order.body);
-                Some(Happened::Answered(order, outcome))
+            Wish::Send(sending) => {
+                let outcome = link.send_change(&sending.change);
+                Some(Happened::Answered(sending, outcome))
             }
         };
         if let Some(happened) = happened {

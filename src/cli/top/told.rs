@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::journal::Place;
+
 /// How things stand.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -60,7 +62,7 @@ pub struct Anomaly {
     pub id: String,
     pub entity: Option<String>,
     pub event_time: String,
-    pub source: Source,
+    pub source: Place,
     pub score: Score,
     pub features: Vec<Feature>,
     pub patterns: Vec<Pattern>,
@@ -68,15 +70,6 @@ pub struct Anomaly {
     pub incident: Option<Incident>,
     pub model: Scoring,
     pub summary: String,
-}
-
-/// Where its record stands.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Source {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
 }
 
 /// How far it strayed.

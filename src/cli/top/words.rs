@@ -5,6 +5,8 @@ use jiff::tz::TimeZone;
 use ratatui::text::Span;
 use serde_json::Value;
 
+use crate::journal::Opinion;
+
 /// A number in about three digits; a dash where there is none.
 pub fn short(value: f64) -> String {
     let size = value.abs();
@@ -58,6 +60,15 @@ pub fn measured(value: &Value) -> String {
 /// A deviation with its sign: `+4.65 σ`.
 pub fn sigmas(z: f64) -> String {
     format!("{}{} σ", if z < 0.0 { '−' } else { '+' }, short(z.abs()))
+}
+
+/// An opinion as people say it.
+pub fn said_of(opinion: Opinion) -> &'static str {
+    match opinion {
+        Opinion::FalsePositive => "false positive",
+        Opinion::TruePositive => "true positive",
+        Opinion::Expected => "expected",
+    }
 }
 
 /// Milliseconds since the epoch of a time in RFC 3339.

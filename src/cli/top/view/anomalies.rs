@@ -7,9 +7,10 @@ use ratatui::widgets::{Padding, Paragraph};
 use serde_json::Value;
 
 use super::{Tone, charts, first_seen, scrolled, waits};
-use crate::cli::top::state::{Connection, State, Verdict};
+use crate::cli::top::state::{Connection, State};
 use crate::cli::top::told::{Anomaly, Feature};
-use crate::cli::top::words::{cut, left, measured, percent, right, short, sigmas, width, wrapped};
+use crate::cli::top::words::{cut, left, measured, percent, right, said_of, short, sigmas, width, wrapped};
+use crate::journal::Opinion;
 
 /// Rows of the charts, and the height of a page that has room for them, and for a strip.
 const CHARTS: u16 = 8;
@@ -103,9 +104,9 @@ fn tone_of(severity: &str) -> Tone {
 pub fn row(state: &State, anomaly: &Anomaly, room: usize) -> Line<'static> {
     let mark = match state.said.get(&anomaly.id) {
         None => " ",
-        Some(Verdict::TruePositive) => "✓",
-        Some(Verdict::FalsePositive) => "✗",
-        Some(Verdict::Expected) => "~",
+        Some(Opinion::TruePositive) => "✓",
+        Some(Opinion::FalsePositive) => "✗",
+        Some(Opinion::Expected) => "~",
     };
     let severity = anomaly.score.severity.as_deref().unwrap_or("low");
     let mut spans = vec![
@@ -150,7 +151,7 @@ fn draw_opened(frame: &mut Frame<'_>, state: &State, anomaly: &Anomaly, area: Re
     let block = state.framed(tone_of(severity), &title).padding(Padding::horizontal(1));
     let block = match state.said.get(&anomaly.id) {
         None => block,
-        Some(verdict) => block.title_bottom(state.line(Tone::Good, format!(" ✓ noted as {} ", verdict.words()))),
+        Some(verdict) => block.title_bottom(state.line(Tone::Good, format!(" ✓ noted as {} ", said_of(*verdict)))),
     };
     let inner = block.inner(area);
     frame.render_widget(block, area);
