@@ -15,31 +15,8 @@ command -v rpmbuild >/dev/null || { echo "rpmbuild is not installed: apt-get ins
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 package=$work/package
-put() { install -D -m "$1" "$2" "$package/$3"; }
-
-put 755 "$binary" usr/bin/strayd
-put 644 "$root/systemd/strayd.service" usr/lib/systemd/system/strayd.service
-put 644 "$root/systemd/strayd@.service" usr/lib/systemd/system/strayd@.service
-put 644 "$root/systemd/strayd.default" etc/default/strayd
-put 644 "$root/config/strayd.toml" etc/strayd/strayd.toml
-documents=usr/share/doc/strayd
-for document in README.md CHANGELOG.md; do put 644 "$root/$document" "$documents/$document"; done
-cp -R "$root/docs/." "$package/$documents/"
-put 644 "$root/systemd/credentials.conf" "$documents/examples/credentials.conf"
-for license in LICENSE-MIT LICENSE-APACHE; do put 644 "$root/$license" "usr/share/licenses/strayd/$license"; done
-
-# One that stands in the folder where this was called has no slash.
-case $binary in */*) ;; *) binary=./$binary ;; esac
-"$binary" man --out "$package/usr/share/man/man1"
-gzip -9n "$package/usr/share/man/man1/"*
-complete() {
-    mkdir -p "$package/$2"
-    "$binary" completions "$1" >"$package/$2/$3"
-}
-complete bash usr/share/bash-completion/completions strayd
-complete zsh usr/share/zsh/site-functions _strayd
-complete fish usr/share/fish/vendor_completions.d strayd.fish
-chmod -R u+rwX,go+rX,go-w "$package"
+"$root/deploy/package/stage.sh" "$binary" "$package" usr/share/zsh/site-functions
+for license in LICENSE-MIT LICENSE-APACHE; do install -D -m 644 "$root/$license" "$package/usr/share/licenses/strayd/$license"; done
 
 # Nothing is compiled or stripped here, and the folder is the caller's: rpmbuild only packs.
 rpmbuild -bb --quiet --buildroot "$work/root" \
