@@ -1,6 +1,8 @@
 //! However much comes, strayd holds a bounded part of it: keys without end, anomalies and rejects without end, an output that
 //! takes little or nothing. In memory; `tests/outage.rs` has the same against a real Kafka.
 
+mod support;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +28,9 @@ use strayd::telemetry::Metrics;
 use strayd::telemetry::health::{Health, Phase};
 use strayd::threshold::{Kind, Severity};
 use strayd::train::{self, Rows};
+use support::{holds_within, wait_until};
 
+const SOON: Duration = Duration::from_secs(60);
 const N_FEATURES: usize = 4;
 const ORDINARY: &[u8] = b"[1.0, 2.0, 3.0, 4.0]";
 const ANOMALOUS: &[u8] = b"[2.0, -4.0, 6.0, -8.0]";
@@ -113,12 +117,9 @@ impl Sink for Narrow {
     }
 
     fn poll(&self, timeout: Duration) {
-        let n = self.per_poll.load(Ordering::Relaxed);
-        if n == 0 {
-            // As librdkafka: nothing to serve, so the wait lasts.
-            Shutdown::default().sleep(timeout);
-        }
-        self.acknowledge(n);
+        // As librdkafka: the wait lasts until there is something to serve.
+        holds_within(timeout, || self.per_poll.load(Ordering::Relaxed) > 0);
+        self.acknowledge(self.per_poll.load(Ordering::Relaxed));
     }
 
     fn flush(&self, timeout: Duration) -> bool {
@@ -260,16 +261,11 @@ fn a_dead_output_is_waited_for_idly_and_visibly_and_reading_goes_on_by_itself() 
     };
     let running = thread::Builder::new().name("lane".to_owned()).spawn(run).expect("a thread starts");
     let id = said.recv().expect("the lane starts");
-    let until = |what: &str, holds: &dyn Fn() -> bool| {
-        let began = Instant::now();
-        while !holds() {
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
-            Shutdown::default().sleep(Duration::from_millis(20));
-        }
-    };
-    until("a full producer", &|| sink.n_sent.load(Ordering::Relaxed) == ROOM);
+    wait_until(SOON, "a full producer", || sink.n_sent.load(Ordering::Relaxed) == ROOM);
     let (began, cpu, n_before) = (Instant::now(), cpu_seconds(&id), rss());
-    until("the reason in /readyz", &|| shared.health.readiness().waiting_for.join("").contains("not acknowledged"));
+    wait_until(SOON, "the reason in /readyz", || {
+        shared.health.readiness().waiting_for.join("").contains("not acknowledged")
+    });
     let share = (cpu_seconds(&id) - cpu) / began.elapsed().as_secs_f64();
     let waited = metric(&shared, "strayd_output_wait_seconds_total");
     println!(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{Broker, Outgoing, Sensors, to_json};
+use crate::support::{Broker, Outgoing, Sensors, holds_within, to_json};
 
 /// Partitions of the features topic.
 pub const N_PARTITIONS: usize = 6;
@@ -13,8 +13,9 @@ pub const N_PARTITIONS: usize = 6;
 pub const N_FEATURES: usize = 8;
 /// Records before the first numbered one, from which the model is made.
 pub const N_HISTORY: usize = 4_000;
-/// The pause between two bursts of the producer.
+/// Records are sent when those of so long are due, which comes soon.
 const BURST: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// How a record must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +115,9 @@ impl Feeder {
                     next += 1;
                     n.store(next, Ordering::Relaxed);
                 }
-                #[allow(clippy::disallowed_methods, reason = "the pace of the load")]
-                thread::sleep(BURST);
+                let enough = next as f64 + rate * BURST.as_secs_f64();
+                let is_due = || first as f64 + began.elapsed().as_secs_f64() * rate >= enough;
+                holds_within(SOON, || is_due() || ended.load(Ordering::Relaxed));
             }
             sender.finish();
             sensors
