@@ -10,13 +10,14 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use support::{Broker, Daemon, Metrics, Outgoing, Sensors, Topics, holds_within, to_json, unique};
+use support::{Broker, Daemon, Extra, Metrics, Outgoing, Sensors, Topics, holds_within, to_json, unique};
 
 const N_PARTITIONS: i32 = 4;
 const N_FEATURES: usize = 16;
 const N_HISTORY: usize = 20_000;
-/// Records that stand waiting when the capacity is measured.
-const N_BACKLOG: usize = 200_000;
+/// How long the capacity is measured, and how many records may wait meanwhile.
+const CAPACITY: Duration = Duration::from_secs(20);
+const N_WAITING_MAX: usize = 50_000;
 /// One record in so many is grossly off.
 const ONE_IN: usize = 1_000;
 /// Different records that are sent again and again: making them would take more than scoring them.
@@ -26,8 +27,10 @@ const SOON: Duration = Duration::from_secs(120);
 const BURST: Duration = Duration::from_millis(5);
 /// The soak is looked at in so many parts; the first is the warm-up.
 const N_WINDOWS: usize = 10;
-/// What each partition keeps, bytes: half an hour's records needn't fit on the disk.
+/// What each partition keeps, bytes: half an hour's records needn't fit on the disk. Left to itself, the broker looks for what
+/// it may drop every five minutes, by which time it has filled the page cache.
 const RETENTION: [(&str, &str); 2] = [("retention.bytes", "200000000"), ("segment.bytes", "50000000")];
+const RETENTION_CHECK: &str = "log.retention.check.interval.ms=5000";
 /// Growth of resident memory over the soak that is still flat, as a share of it.
 const GROWTH_MAX: f64 = 0.10;
 /// File descriptors that may come and go: connections to the broker.
@@ -49,7 +52,8 @@ struct Look {
 #[test]
 fn half_an_hour_at_half_of_capacity_is_flat() {
     let seconds = setting("STRAYD_SOAK_SECONDS").unwrap_or(1800.0);
-    let Some(broker) = Broker::own() else { return };
+    let extra = Extra { properties: RETENTION_CHECK.to_owned(), is_lasting: true, ..Extra::default() };
+    let Some(broker) = Broker::own_with(&extra) else { return };
     let features = unique("features");
     broker.create_topic(&features, N_PARTITIONS, &RETENTION);
     let topics = Topics::reading(&broker, &features);
@@ -60,21 +64,20 @@ fn half_an_hour_at_half_of_capacity_is_flat() {
     daemon.wait_ready(SOON);
     let payloads = payloads(&mut sensors);
 
-    let began = Instant::now();
-    broker.produce(&features, (0..N_BACKLOG).map(|i| outgoing(i, payloads[i % N_DIFFERENT].clone())));
-    let n_before = n_scored(&daemon);
-    let capacity = (N_BACKLOG as f64 - n_before) / drain(&daemon, N_BACKLOG as f64).max(0.001);
-    let capacity = capacity.max(N_BACKLOG as f64 / began.elapsed().as_secs_f64());
-    let rate = setting("STRAYD_SOAK_RATE").unwrap_or(capacity / 2.0);
-    say(&format!("soak: capacity {capacity:.0} records/s beside the broker; {rate:.0} records/s for {seconds} s"));
-
     let sender = broker.sender(&features);
+    let send = |i: usize| sender.send(&outgoing(i, payloads[i % N_DIFFERENT].clone()));
+    let (capacity, n_first) = capacity(&daemon, send);
+    let rate = setting("STRAYD_SOAK_RATE").unwrap_or(capacity / 2.0);
+    say(&format!(
+        "soak: capacity {capacity:.0} records/s beside producer and broker; {rate:.0} records/s for {seconds} s"
+    ));
+
     let (began, mut n_sent) = (Instant::now(), 0);
     let (mut looks, mut pages): (Vec<Look>, Vec<Metrics>) = (Vec::new(), vec![daemon.metrics()]);
     while began.elapsed().as_secs_f64() < seconds {
         let at = began.elapsed().as_secs_f64();
         while (n_sent as f64) < at * rate {
-            sender.send(&outgoing(n_sent, payloads[n_sent % N_DIFFERENT].clone()));
+            send(n_sent);
             n_sent += 1;
         }
         if at >= looks.len() as f64 {
@@ -88,11 +91,9 @@ fn half_an_hour_at_half_of_capacity_is_flat() {
     }
     pages.push(daemon.metrics());
     sender.finish();
-    let n_all = (N_BACKLOG + n_sent) as f64;
-    drain(&daemon, n_all);
-    let page = daemon.metrics();
-    let n_rounds = page.sum("strayd_trainings_total", &[("result", "done")]);
-    say(&format!("soak: {n_sent} records sent, {} scored, {n_rounds} trainings", n_scored(&daemon) - N_BACKLOG as f64));
+    wait_scored(&daemon, n_first + n_sent);
+    let n_rounds = daemon.metrics().sum("strayd_trainings_total", &[("result", "done")]);
+    say(&format!("soak: {n_sent} records sent, {} scored, {n_rounds} trainings", n_scored(&daemon) - n_first));
     assert_eq!(daemon.sigterm(SOON), 0);
     judge(&looks, &pages, seconds);
 }
@@ -118,15 +119,25 @@ fn payloads(sensors: &mut Sensors) -> Vec<String> {
     (0..N_DIFFERENT).map(|i| row(i, sensors.row())).collect()
 }
 
-fn n_scored(daemon: &Daemon) -> f64 {
-    daemon.metrics().sum("strayd_records_scored_total", &[])
+fn n_scored(daemon: &Daemon) -> usize {
+    daemon.metrics().sum("strayd_records_scored_total", &[]) as usize
 }
 
-/// Waits until so many records are scored, and returns the seconds that it took.
-fn drain(daemon: &Daemon, n: f64) -> f64 {
-    let began = Instant::now();
+fn wait_scored(daemon: &Daemon, n: usize) {
     assert!(holds_within(SOON, || n_scored(daemon) >= n), "{} of {n} records are scored", n_scored(daemon));
-    began.elapsed().as_secs_f64()
+}
+
+/// How many records a second are sent and scored when as many are sent as are scored, and how many were scored when that was
+/// known.
+fn capacity(daemon: &Daemon, send: impl Fn(usize)) -> (f64, usize) {
+    let (n_before, began, mut n_sent) = (n_scored(daemon), Instant::now(), 0);
+    while began.elapsed() < CAPACITY {
+        (n_sent..n_sent + N_WAITING_MAX / 2).for_each(&send);
+        n_sent += N_WAITING_MAX / 2;
+        wait_scored(daemon, (n_before + n_sent).saturating_sub(N_WAITING_MAX / 2));
+    }
+    wait_scored(daemon, n_before + n_sent);
+    (n_sent as f64 / began.elapsed().as_secs_f64(), n_before + n_sent)
 }
 
 fn look(daemon: &Daemon, at: f64) -> Look {

@@ -9,7 +9,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use crate::setup::Place;
-use crate::support::{Broker, unique};
+use crate::support::{Broker, Extra, unique};
 
 /// How long the broker may take to acknowledge everything.
 const DELIVERY_MAX: Duration = Duration::from_secs(120);
@@ -35,7 +35,7 @@ impl World {
     /// Starts the cluster called `name`; none, and it has been said why, where there is no Kafka.
     pub fn start(name: &str) -> anyhow::Result<Option<Self>> {
         match name {
-            "kafka" => Ok(Broker::own().map(Self::Kafka)),
+            "kafka" => Ok(Broker::own_with(&Extra { is_lasting: true, ..Extra::default() }).map(Self::Kafka)),
             "mock" => Ok(Some(Self::Mock(MockCluster::new(1).context("the mock cluster can't be started")?))),
             other => bail!("--clusters {other}: kafka or mock"),
         }

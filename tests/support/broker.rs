@@ -22,7 +22,17 @@ const LOG4J_PROPERTIES: &str = include_str!("kafka/log4j2.properties");
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A small heap, the quick compiler and the simple collector: a test broker lives for seconds beside what it tests.
-const JAVA_OPTIONS: [&str; 4] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+const JAVA_OPTIONS: &[&str] = &["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+
+/// What Kafka's own start script gives one that lives long: the simple collector stops everybody for a tenth of a second.
+const JAVA_OPTIONS_LASTING: &[&str] = &[
+    "-Xms1g",
+    "-Xmx1g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 
 /// A Kafka broker that answers.
 #[derive(Debug)]
@@ -158,7 +168,8 @@ impl Broker {
         fs::write(&properties, server_properties(&dir, [port, sasl, controller], &doors, extra))
             .map_err(|e| format!("{}: {e}", properties.display()))?;
 
-        let mut java: Vec<String> = JAVA_OPTIONS.map(str::to_owned).into();
+        let options = if extra.is_lasting { JAVA_OPTIONS_LASTING } else { JAVA_OPTIONS };
+        let mut java: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         java.push(format!("-Dlog4j2.configurationFile={}", log4j.display()));
         java.extend(["-cp".to_owned(), format!("{}/*", libs.display())]);
         let properties = properties.display().to_string();
@@ -196,6 +207,8 @@ pub struct Extra {
     pub format: Vec<String>,
     /// Puts into the broker's folder what those lines speak of.
     pub prepare: Option<fn(&Path)>,
+    /// Whether it carries load for long: it then runs as Kafka's start script has it.
+    pub is_lasting: bool,
 }
 
 /// Reports a skip, or panics where a Kafka is required.

@@ -117,7 +117,13 @@ impl Secured {
         };
         let format = USERS.iter().flat_map(scram).flat_map(|one| ["--add-scram".to_owned(), one]).collect();
         let listeners = vec![("SECURE", sasl_port, "SASL_SSL"), ("MUTUAL", mutual_port, "SSL")];
-        let broker = Broker::own_with(&Extra { listeners, properties, format, prepare: Some(certificates) })?;
+        let broker = Broker::own_with(&Extra {
+            listeners,
+            properties,
+            format,
+            prepare: Some(certificates),
+            ..Extra::default()
+        })?;
         Some(Self { broker, sasl_port, mutual_port })
     }
 
