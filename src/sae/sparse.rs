@@ -7,8 +7,9 @@
 use super::real::Real;
 use crate::wide::{MASKED, places, which, wide};
 
-/// Columns that are summed at a time, in registers.
-const COLUMNS: usize = 32;
+/// Columns that are summed at a time, in registers: as many as these hold, so that no sum is waited for, then half as many.
+const COLUMNS: usize = 64;
+const FEWER_COLUMNS: usize = 32;
 
 /// Largest matrix that is read again for every row: 256 KiB of f32, which a second-level cache holds.
 const ENTRIES_MAX: usize = 65_536;
@@ -55,16 +56,13 @@ fn add_rows<F: Real>(factors: &[F; MASKED], matrix: &[F], out: &mut [F]) {
     let active = which(factors, |f| f != F::zero());
     let width = out.len();
     let (blocks, rest) = out.as_chunks_mut::<COLUMNS>();
+    let n_done = COLUMNS * blocks.len();
     for (i, block) in blocks.iter_mut().enumerate() {
-        let mut sums = *block;
-        for place in places(active) {
-            let (factor, at) = (factors[place], place * width + i * COLUMNS);
-            let row: &[F; COLUMNS] = matrix[at..at + COLUMNS].try_into().expect("it is that long");
-            for (sum, w) in sums.iter_mut().zip(row) {
-                *sum = factor.mul_add(*w, *sum);
-            }
-        }
-        *block = sums;
+        add_block(factors, active, (&matrix[COLUMNS * i..], width), block);
+    }
+    let (blocks, rest) = rest.as_chunks_mut::<FEWER_COLUMNS>();
+    for block in blocks {
+        add_block(factors, active, (&matrix[n_done..], width), block);
     }
     if rest.is_empty() {
         return;
@@ -77,6 +75,25 @@ fn add_rows<F: Real>(factors: &[F; MASKED], matrix: &[F], out: &mut [F]) {
     }
 }
 
+/// The same for `N` columns of a matrix that is `width` wide, from the first on.
+#[inline(always)]
+fn add_block<F: Real, const N: usize>(
+    factors: &[F; MASKED],
+    active: u64,
+    (matrix, width): (&[F], usize),
+    block: &mut [F; N],
+) {
+    let mut sums = *block;
+    for place in places(active) {
+        let (factor, at) = (factors[place], place * width);
+        let row: &[F; N] = matrix[at..at + N].try_into().expect("it is that long");
+        for (sum, w) in sums.iter_mut().zip(row) {
+            *sum = factor.mul_add(*w, *sum);
+        }
+    }
+    *block = sums;
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::{Array1, Array2};
@@ -85,7 +102,7 @@ mod tests {
 
     #[test]
     fn sums_are_the_product() {
-        for (n_rows, n, n_columns) in [(1, 1, 1), (3, 64, 32), (2, 130, 75), (5, 7, 33)] {
+        for (n_rows, n, n_columns) in [(1, 1, 1), (3, 64, 32), (2, 130, 75), (5, 7, 33), (2, 70, 225)] {
             let entry = |i: usize, j: usize| ((i * 31 + j * 17) % 23) as f32 - 11.0;
             let factors = Array2::from_shape_fn((n_rows, n), |(i, j)| if (i + j) % 3 == 0 { entry(i, j) } else { 0.0 });
             let (bias, matrix) = (Array1::ones(n_columns), Array2::from_shape_fn((n, n_columns), |(i, j)| entry(j, i)));
