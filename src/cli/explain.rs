@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
+use super::shown::{cleanse, escaped};
 use super::table::{Table, texts_of_schema};
 use super::{ConfigOptions, file_config};
 use crate::app;
@@ -54,14 +55,15 @@ pub struct Options {
 
 /// Explains one row or record.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let document = match (&options.record, options.row) {
+    let mut document = match (&options.record, options.row) {
         (Some(record), _) => record::explain(options, record)?,
         (None, Some(row)) => of_file(options, row)?,
         (None, None) => bail!("--row or --record is needed"),
     };
     if options.json {
-        writeln!(std::io::stdout(), "{document}")?;
+        writeln!(std::io::stdout(), "{}", escaped(&document.to_string()))?;
     } else {
+        cleanse(&mut document);
         print_record(&document, &mut std::io::stdout().lock())?;
     }
     Ok(())

@@ -23,6 +23,7 @@ mod reproduce;
 mod run;
 mod schema;
 mod score;
+mod shown;
 mod suppress;
 mod table;
 mod tap;

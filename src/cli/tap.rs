@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::explain::record_of;
 use super::replay::{Output, shared};
+use super::shown::{clean, escaped};
 use super::{ConfigOptions, progress_bar};
 use crate::config::Config;
 use crate::history::{Bound, History, Range, TopicHistory};
@@ -80,7 +81,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let scored = tap.look().map_err(|reason| anyhow!("{}: {reason}", config.kafka.brokers))?;
         for output in lines.chosen(scored) {
             let sample = tap.explained(&config, &model, &output)?;
-            let line = if options.json { sample.to_string() } else { in_words(&output, &sample) };
+            let line = if options.json { escaped(&sample.to_string()) } else { clean(&in_words(&output, &sample)) };
             writeln!(out, "{line}")?;
             out.flush()?;
         }

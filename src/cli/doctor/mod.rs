@@ -18,6 +18,7 @@ use clap::Args;
 
 use self::sample::Sample;
 use self::sheet::{Sheet, Verdict};
+use super::shown::escaped;
 use super::{ConfigOptions, replay};
 use crate::config::Config;
 use crate::history::{Bound, History, TopicHistory};
@@ -56,7 +57,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(out, "{}", serde_json::json!({ "checks": sheet.findings() }))?;
+        let checks = serde_json::json!({ "checks": sheet.findings() });
+        writeln!(out, "{}", escaped(&checks.to_string()))?;
     } else {
         sheet.print(&mut out)?;
     }

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use crate::cli::shown::clean;
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,9 +85,9 @@ impl Sheet {
     /// Errors: the output can't be written.
     pub fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         for Finding { check, verdict, seen, cure } in &self.0 {
-            writeln!(out, "{}  {check:<15} {seen}", verdict.as_str())?;
+            writeln!(out, "{}  {check:<15} {}", verdict.as_str(), clean(seen))?;
             if let Some(cure) = cure {
-                writeln!(out, "{:22}→ {cure}", "")?;
+                writeln!(out, "{:22}→ {}", "", clean(cure))?;
             }
         }
         Ok(())

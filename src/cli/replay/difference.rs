@@ -6,6 +6,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::outputs::{Output, Outputs};
+use crate::cli::shown::clean;
 use crate::record::{Partition, Topics};
 
 /// Two scores are the same up to here: the size of a batch decides the order of a sum, and so the last bits.
@@ -154,5 +155,5 @@ pub fn line(mark: char, alert: &Output, beside: Option<&str>) -> String {
     let entity = entity.as_deref().unwrap_or("-");
     let severity = score.severity.as_deref().unwrap_or("-");
     let beside = beside.unwrap_or(summary);
-    format!("  {mark} {place:<24} {event_time}  {entity:<12} {:>7.2} {severity:<8} {beside}", score.ratio)
+    clean(&format!("  {mark} {place:<24} {event_time}  {entity:<12} {:>7.2} {severity:<8} {beside}", score.ratio))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::difference::{Difference, line};
 use super::outputs::Output;
 use super::span::Named;
+use crate::cli::shown::escaped;
 
 /// Alerts that are printed where there is nothing to compare them with.
 const LINES_MAX: usize = 20;
@@ -46,7 +47,7 @@ impl Report {
     /// Errors: the output can't be written.
     pub fn tell(&self, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
         if json {
-            writeln!(out, "{}", serde_json::to_string_pretty(self)?)?;
+            writeln!(out, "{}", escaped(&serde_json::to_string_pretty(self)?))?;
         } else {
             self.print(out)?;
         }

@@ -11,8 +11,9 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::state::{Change, Happened};
-use super::told::{Anomaly, Beat, Entry, Partition, clean, listed, parsed};
+use super::told::{Anomaly, Beat, Entry, Partition, listed, parsed};
 use crate::admin::{COMMANDS, FEEDBACK};
+use crate::cli::shown::clean;
 use crate::shutdown::Shutdown;
 
 /// How long a request may take.

@@ -25,6 +25,7 @@ use jiff::tz::TimeZone;
 
 use super::ConfigOptions;
 use super::healthcheck::reachable;
+use super::shown::escaped;
 use crate::telemetry::now_ms;
 use link::Link;
 use state::{Authority, Happened, State};
@@ -59,7 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     if options.json {
         let status = link.get("/api/v1/status").with_context(|| format!("{address} doesn't answer"))?;
-        writeln!(out, "{}", told::escaped(&status))?;
+        writeln!(out, "{}", escaped(&status))?;
         return Ok(());
     }
     let mut state = State::new(&address, authority, now_ms());

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::cli::shown::cleanse;
 use crate::journal::Place;
 
 /// How things stand.
@@ -234,49 +235,10 @@ pub fn listed<T: DeserializeOwned>(json: &str) -> serde_json::Result<Vec<T>> {
     Ok(documents.into_iter().filter_map(|document| serde_json::from_value(document).ok()).collect())
 }
 
-fn cleanse(document: &mut Value) {
-    match document {
-        Value::String(text) if text.chars().any(is_hidden) => *text = clean(text),
-        Value::Array(items) => items.iter_mut().for_each(cleanse),
-        Value::Object(fields) => fields.values_mut().for_each(cleanse),
-        _ => {}
-    }
-}
-
-/// `text` with a sign in the place of each letter that would do something instead of being seen.
-pub fn clean(text: &str) -> String {
-    let shown = |letter: char| match letter {
-        '\t' | '\n' | '\r' => ' ',
-        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(letter)).unwrap_or('\u{fffd}'),
-        '\x7f' => '␡',
-        hidden if is_hidden(hidden) => '\u{fffd}',
-        plain => plain,
-    };
-    text.chars().map(shown).collect()
-}
-
-/// JSON as it came, but escaped where a terminal would obey it: the same document.
-pub fn escaped(json: &str) -> String {
-    let escape = |letter: char| match letter {
-        '\n' => "\n".to_owned(),
-        hidden if is_hidden(hidden) => {
-            hidden.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
-        }
-        plain => plain.to_string(),
-    };
-    json.chars().map(escape).collect()
-}
-
-/// Whether a letter orders a terminal about, turns text around, or can't be seen.
-fn is_hidden(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(letter, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::shown::is_hidden;
 
     #[test]
     fn nothing_that_a_terminal_obeys_comes_through() {
@@ -286,14 +248,6 @@ mod tests {
         assert_eq!((anomaly.features[0].name.as_str(), &anomaly.features[0].actual), ("a␛[31m", &Value::from("␀")));
         let texts = format!("{anomaly:?}");
         assert!(!texts.chars().any(is_hidden), "{texts}");
-    }
-
-    #[test]
-    fn json_that_is_printed_stays_the_same_document() {
-        let document = serde_json::json!({"detector": "a\u{9b}2J\u{7f}\u{202e}\u{e0001}b"});
-        let printed = escaped(&document.to_string());
-        assert!(printed.is_ascii(), "{printed}");
-        assert_eq!(serde_json::from_str::<Value>(&printed).expect("JSON"), document);
     }
 
     #[test]
