@@ -15,9 +15,9 @@ use support::{Broker, Daemon, Extra, Metrics, Outgoing, Sensors, Topics, holds_w
 const N_PARTITIONS: i32 = 4;
 const N_FEATURES: usize = 16;
 const N_HISTORY: usize = 20_000;
-/// How long the capacity is measured, and how many records may wait meanwhile.
+/// How long the capacity is measured, and how many records are sent at a time meanwhile, while as many may wait.
 const CAPACITY: Duration = Duration::from_secs(20);
-const N_WAITING_MAX: usize = 50_000;
+const N_AT_A_TIME: usize = 25_000;
 /// One record in so many is grossly off.
 const ONE_IN: usize = 1_000;
 /// Different records that are sent again and again: making them would take more than scoring them.
@@ -132,9 +132,9 @@ fn wait_scored(daemon: &Daemon, n: usize) {
 fn capacity(daemon: &Daemon, send: impl Fn(usize)) -> (f64, usize) {
     let (n_before, began, mut n_sent) = (n_scored(daemon), Instant::now(), 0);
     while began.elapsed() < CAPACITY {
-        (n_sent..n_sent + N_WAITING_MAX / 2).for_each(&send);
-        n_sent += N_WAITING_MAX / 2;
-        wait_scored(daemon, (n_before + n_sent).saturating_sub(N_WAITING_MAX / 2));
+        wait_scored(daemon, n_before + n_sent.saturating_sub(N_AT_A_TIME));
+        (n_sent..n_sent + N_AT_A_TIME).for_each(&send);
+        n_sent += N_AT_A_TIME;
     }
     wait_scored(daemon, n_before + n_sent);
     (n_sent as f64 / began.elapsed().as_secs_f64(), n_before + n_sent)

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::holds_within;
+
 /// Bytes that pass at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// How long a chunk takes through a slow door, in each direction: 320 kB/s.
@@ -105,6 +107,11 @@ impl State {
         self.ended.load(Ordering::SeqCst)
     }
 
+    /// Whether the door is gone before so much time has passed.
+    fn ends_within(&self, time: Duration) -> bool {
+        holds_within(time, || self.has_ended())
+    }
+
     fn drop_all(&self) {
         for ends in self.connections.lock().expect("no panic under this lock").drain(..) {
             self.n_dropped.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +130,9 @@ fn accept(listener: &TcpListener, target: &str, state: &Arc<State>) {
                     connect(client, server, state);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => pause(LOOK),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                state.ends_within(LOOK);
+            }
             Err(error) => panic!("a door can't accept: {error}"),
         }
     }
@@ -165,11 +174,9 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, (bears, produces)
         if is_held() {
             state.n_held.fetch_add(1, Ordering::Relaxed);
         }
-        while is_held() && !state.has_ended() {
-            pause(LOOK);
-        }
+        while is_held() && !state.ends_within(LOOK) {}
         if state.is(Way::Slow) {
-            pause(CHUNK_TIME);
+            state.ends_within(CHUNK_TIME);
         }
         if to.write_all(&chunk[..n]).is_err() {
             break;
@@ -190,9 +197,4 @@ fn close(stream: &TcpStream) {
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread starts");
-}
-
-fn pause(time: Duration) {
-    #[allow(clippy::disallowed_methods, reason = "the time that a chunk takes, and the pause between two looks")]
-    thread::sleep(time);
 }

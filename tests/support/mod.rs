@@ -70,11 +70,12 @@ pub fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> 
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     while !condition() {
-        if start.elapsed() >= deadline {
+        let left = deadline.saturating_sub(start.elapsed());
+        if left.is_zero() {
             return false;
         }
         #[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition with a deadline")]
-        thread::sleep(pause);
+        thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_millis(50));
     }
     true
