@@ -10,6 +10,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use strayd::kafka::{self, Transactional};
 use strayd::sink::{self, Channel, KafkaSink, Receipt, Sink, SinkError};
 use support::{
@@ -270,6 +272,30 @@ fn send(sink: &KafkaSink, value: &[u8]) -> Receipt {
     let message = sink::Outgoing { channel: Channel::Anomalies, key: None, value, time_ms: 0, headers: &[] };
     sink.send(&message, &receipt).expect("there is room");
     receipt
+}
+
+/// What librdkafka finds fatal at the start can't be tried again by the same producer.
+#[test]
+fn a_producer_that_cannot_be_registered_is_replaced() {
+    let cluster = MockCluster::new(1).expect("a mock cluster starts");
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refusal, refusal]);
+    let client = kafka::Config {
+        brokers: cluster.bootstrap_servers(),
+        delivery: kafka::Delivery::ExactlyOnce,
+        ..kafka::Config::default()
+    };
+    let sink = KafkaSink::of_lane(&client, &sink::Config::default(), 0).expect("valid settings");
+    let mut said = String::new();
+    wait_until(SOON, "a producer", || match sink.prepare() {
+        Ok(()) => true,
+        Err(SinkError::Aborted(reason)) => {
+            said = reason;
+            false
+        }
+        Err(other) => panic!("trying again would help: {other:?}"),
+    });
+    assert!(said.contains("Transaction timeout"), "the second refusal was said: {said}");
 }
 
 /// A transaction that the broker never heard of can't be ended: librdkafka finds that fatal, and its producer useless.
