@@ -55,7 +55,7 @@ pub struct Options {
 
 /// Explains one row or record.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let mut document = match (&options.record, options.row) {
+    let document = match (&options.record, options.row) {
         (Some(record), _) => record::explain(options, record)?,
         (None, Some(row)) => of_file(options, row)?,
         (None, None) => bail!("--row or --record is needed"),
@@ -63,8 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.json {
         writeln!(std::io::stdout(), "{}", escaped(&document.to_string()))?;
     } else {
-        cleanse(&mut document);
-        print_record(&document, &mut std::io::stdout().lock())?;
+        print_record(document, &mut std::io::stdout().lock())?;
     }
     Ok(())
 }
@@ -101,7 +100,9 @@ pub fn record_of(config: &Config, model: &Model, id: RecordId, payload: &[u8]) -
     Ok(serde_json::from_slice(&sent.value)?)
 }
 
-fn print_record(record: &Value, out: &mut impl Write) -> std::io::Result<()> {
+/// Prints it for people.
+fn print_record(mut record: Value, out: &mut impl Write) -> std::io::Result<()> {
+    cleanse(&mut record);
     let text = |value: &Value| value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.4}"));
     if let Some(outcome) = record["outcome"].as_object() {
         let said = |key: &str| outcome[key].as_str().unwrap_or_default();
@@ -145,4 +146,23 @@ fn print_record(record: &Value, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{name:<28} {activation:>12} {usual:>12} {p99:>9} {share:>5.1} %  {role}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_says_moves_no_terminal() {
+        let record = serde_json::json!({
+            "summary": "\u{1b}]2;a\u{7}", "score": {"ratio": 2.0, "p_value": 0.1},
+            "features": [{"name": "\u{1b}[2Jb", "actual": "\u{9b}c", "expected": 1.0}],
+            "patterns": [{"latent": 1, "name": "\u{1b}[3Jd", "role": "stronger"}],
+        });
+        let mut out = Vec::new();
+        print_record(record, &mut out).expect("memory can be written");
+        let text = String::from_utf8(out).expect("text");
+        assert!(["␛]2;a␇", "␛[2Jb", "\u{fffd}c", "␛[3Jd"].iter().all(|part| text.contains(part)), "{text}");
+        assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text:?}");
+    }
 }

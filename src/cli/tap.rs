@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let scored = tap.look().map_err(|reason| anyhow!("{}: {reason}", config.kafka.brokers))?;
         for output in lines.chosen(scored) {
             let sample = tap.explained(&config, &model, &output)?;
-            let line = if options.json { escaped(&sample.to_string()) } else { clean(&in_words(&output, &sample)) };
+            let line = if options.json { escaped(&sample.to_string()) } else { in_words(&output, &sample) };
             writeln!(out, "{line}")?;
             out.flush()?;
         }
@@ -214,10 +214,10 @@ fn in_words(output: &Output, sample: &Value) -> String {
     let reasons: Vec<String> = features.iter().take(REASONS_MAX).filter_map(reason).collect();
     let (place, entity) = (output.place(), output.entity.as_deref().unwrap_or("-"));
     let (raw, ratio, verdict) = (output.score.raw, output.score.ratio, verdict(output));
-    format!(
+    clean(&format!(
         "{place:<24} {entity:<12} score {raw:<9.4} {ratio:>6.2} of the threshold  {verdict:<9}  {}",
         reasons.join(", ")
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -228,5 +228,18 @@ mod tests {
     fn a_rate_is_above_nothing() {
         assert_eq!((rate("5"), rate("0.2/s")), (Ok(5.0), Ok(0.2)));
         assert!(rate("0").is_err() && rate("-1").is_err() && rate("fast").is_err());
+    }
+
+    #[test]
+    fn what_a_record_says_moves_no_terminal() {
+        let output = json!({
+            "id": "0", "source": {"topic": "t", "partition": 0, "offset": 7}, "entity": "\u{1b}[2Jkey",
+            "event_time": "", "score": {"ratio": 2.0, "raw": 1.0, "threshold": 0.5}, "model": {"version": 1},
+        });
+        let output = Output::parse(output.to_string().as_bytes()).expect("an output");
+        let sample = json!({"features": [{"name": "\u{9b}2J", "contribution": 1.0}]});
+        let line = in_words(&output, &sample);
+        assert!(line.contains("␛[2Jkey") && line.contains("\u{fffd}2J (100 %)"), "{line}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
     }
 }

@@ -93,3 +93,18 @@ impl Sheet {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_moves_no_terminal() {
+        let (mut sheet, mut out) = (Sheet::default(), Vec::new());
+        sheet.warn("decode", "field `\u{1b}[2J`", "name \u{9b}0c");
+        sheet.print(&mut out).expect("memory can be written");
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains("␛[2J") && text.contains("\u{fffd}0c"), "{text}");
+        assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text:?}");
+    }
+}

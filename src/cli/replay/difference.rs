@@ -157,3 +157,19 @@ pub fn line(mark: char, alert: &Output, beside: Option<&str>) -> String {
     let beside = beside.unwrap_or(summary);
     clean(&format!("  {mark} {place:<24} {event_time}  {entity:<12} {:>7.2} {severity:<8} {beside}", score.ratio))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_says_moves_no_terminal() {
+        let alert = serde_json::json!({
+            "id": "0", "source": {"topic": "t", "partition": 0, "offset": 7}, "entity": "\u{1b}[2Jkey", "event_time": "",
+            "score": {"ratio": 2.0, "raw": 1.0, "threshold": 0.5}, "model": {"version": 1}, "summary": "\u{9b}0c",
+        });
+        let alert = Output::parse(alert.to_string().as_bytes()).expect("an output");
+        let line = line('+', &alert, None);
+        assert!(line.contains("␛[2Jkey") && line.ends_with("\u{fffd}0c"), "{line}");
+    }
+}

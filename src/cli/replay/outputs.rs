@@ -10,6 +10,7 @@ use super::moment::Moment;
 use crate::app;
 use crate::config::Config;
 use crate::history::{Bound, History, Range, TopicHistory};
+use crate::journal::Place;
 use crate::pipeline::decoding::Published;
 use crate::record::{Partition, RecordId, Topics, rfc3339};
 use crate::sink::anomaly::id_of;
@@ -23,7 +24,7 @@ pub struct Output {
     /// Its id.
     pub id: String,
     /// The record that it is about.
-    pub source: Source,
+    pub source: Place,
     /// Kafka key of the record.
     pub entity: Option<String>,
     /// Event time, RFC 3339.
@@ -36,17 +37,6 @@ pub struct Output {
     /// A sentence for a person; scores have none.
     #[serde(default)]
     pub summary: String,
-}
-
-/// Where a record stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Source {
-    /// Features topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
 }
 
 /// A score.
@@ -100,7 +90,7 @@ impl Output {
 
     /// Where its record stands, in one of `topics`.
     pub fn record(&self, topics: &Topics) -> RecordId {
-        let Source { topic, partition, offset } = &self.source;
+        let Place { topic, partition, offset } = &self.source;
         RecordId { partition: topics.partition(topic, *partition), offset: *offset }
     }
 
