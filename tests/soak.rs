@@ -130,7 +130,7 @@ fn wait_scored(daemon: &Daemon, n: usize) {
 /// How many records a second are sent and scored when as many are sent as are scored, and how many were scored when that was
 /// known.
 fn capacity(daemon: &Daemon, send: impl Fn(usize)) -> (f64, usize) {
-    let (n_before, began, mut n_sent) = (n_scored(daemon), Instant::now(), 0);
+    let (n_before, began, mut n_sent) = (n_scored(daemon), Instant::now(), 0_usize);
     while began.elapsed() < CAPACITY {
         wait_scored(daemon, n_before + n_sent.saturating_sub(N_AT_A_TIME));
         (n_sent..n_sent + N_AT_A_TIME).for_each(&send);
