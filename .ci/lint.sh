@@ -14,6 +14,9 @@ docs() { RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo do
 
 check "cargo fmt" cargo fmt --check
 check "cargo clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
+# Tests that `cargo test` leaves out are no targets of --all-targets either, not even where they are named beside it.
+mapfile -t apart < <(sed -n '/^name = /{s/.*"\(.*\)"/\1/;h}; /^test = false/{x;p}' Cargo.toml)
+check "cargo clippy of ${apart[*]}" cargo clippy --locked "${apart[@]/#/--test=}" --quiet -- -D warnings
 check "cargo doc" docs
 if command -v shellcheck >/dev/null; then
     mapfile -t scripts < <(find . -path ./target -prune -o \( -name '*.sh' -o -path ./.ci/run \) -print)
