@@ -1,7 +1,8 @@
 //! The lane over a source and a sink in memory: what is settled when, with deliveries that the test acknowledges.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ndarray::Array2;
@@ -14,7 +15,7 @@ use strayd::pipeline::lane::{Lane, LaneError, Step};
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
 use strayd::sink::{Channel, MemorySink, Sink};
-use strayd::source::{MemorySource, Position, Stored};
+use strayd::source::{MemorySource, Polled, Position, Raw, Source, SourceError, Stored};
 use strayd::telemetry::Metrics;
 use strayd::telemetry::health::Health;
 use strayd::train::{self, Rows};
@@ -36,11 +37,24 @@ struct Bench {
     lane: Lane,
     sink: Arc<MemorySink>,
     metrics: Arc<Metrics>,
-    settled: Arc<std::sync::Mutex<Vec<Position>>>,
+    settled: Arc<Mutex<Vec<Position>>>,
 }
 
 /// A lane with a trained model over `payloads` of one partition, whose deliveries wait for the test.
 fn bench(payloads: &[Option<&str>]) -> Bench {
+    let source = memory(payloads);
+    let settled = source.settled();
+    over(Box::new(source), settled)
+}
+
+fn memory(payloads: &[Option<&str>]) -> MemorySource {
+    let stored =
+        |payload: Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
+    MemorySource::new(payloads.iter().copied().map(stored).collect())
+}
+
+/// The same over any source, which settles into `settled`.
+fn over(source: Box<dyn Source>, settled: Arc<Mutex<Vec<Position>>>) -> Bench {
     let values = ordinary(600);
     let ids = (0..600).map(|offset| RecordId { partition: 0.into(), offset }).collect();
     let schema = Arc::new(Schema::new(["a", "b", "c", "d"]).expect("four names"));
@@ -55,11 +69,7 @@ fn bench(payloads: &[Option<&str>]) -> Bench {
     let metrics = Arc::clone(&shared.metrics);
     let sink = Arc::new(MemorySink::withholding());
     let settling = Arc::new(Settling::new(Arc::clone(&sink) as Arc<dyn Sink>, Duration::ZERO, 0));
-    let stored =
-        |payload: Option<&str>| Stored { payload: payload.map(|p| p.as_bytes().to_vec()), ..Stored::default() };
-    let source = MemorySource::new(payloads.iter().copied().map(stored).collect());
-    let settled = source.settled();
-    let lane = Lane::new(0, shared, Box::new(source), Arc::clone(&sink) as Arc<dyn Sink>, settling);
+    let lane = Lane::new(0, shared, source, Arc::clone(&sink) as Arc<dyn Sink>, settling);
     Bench { lane, sink, metrics, settled }
 }
 
@@ -105,4 +115,36 @@ fn a_failed_delivery_ends_the_lane_and_settles_nothing() {
     let page = bench.metrics.encode(0, &Health::new(1));
     assert!(page.contains("strayd_produce_errors_total{reason=\"delivery\"} 1\n"), "{page}");
     assert_eq!(bench.settled(), [] as [i64; 0]);
+}
+
+/// Has joined when it is asked for the second time, and counts how often it is.
+struct Joining {
+    source: MemorySource,
+    n_asked: Arc<AtomicUsize>,
+}
+
+impl Source for Joining {
+    fn poll(&mut self, max: usize, wait: Duration, take: &mut dyn FnMut(Raw<'_>)) -> Result<Polled, SourceError> {
+        self.source.poll(max, wait, take)
+    }
+
+    fn store(&mut self, positions: &[Position]) -> Result<usize, SourceError> {
+        self.source.store(positions)
+    }
+
+    fn has_joined(&self) -> bool {
+        self.n_asked.fetch_add(1, Ordering::Relaxed) > 0
+    }
+}
+
+#[test]
+fn a_client_is_asked_whether_it_has_joined_until_it_has() {
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let source = memory(&[ORDINARY; 20]);
+    let settled = source.settled();
+    let mut bench = over(Box::new(Joining { source, n_asked: Arc::clone(&n_asked) }), settled);
+    for _ in 0..5 {
+        assert_eq!(bench.lane.step(), Ok(Step::Read(4)));
+    }
+    assert_eq!(n_asked.load(Ordering::Relaxed), 2, "the answer is another thread's, which a turn would wait for");
 }

@@ -351,7 +351,8 @@ impl Lane {
     fn show_progress(&mut self, now: Instant) {
         let health = self.shared.health.lane(self.index);
         health.progress(now_ms());
-        if self.source.has_joined() {
+        // Not asked again: the client's own thread answers, and every turn would wait for it.
+        if !health.has_joined() && self.source.has_joined() {
             health.joined();
         }
         if now.duration_since(self.reported) >= REPORT_INTERVAL {

@@ -78,6 +78,11 @@ impl LaneHealth {
         self.joined.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the group has given the lane its partitions.
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
     /// Notes how many partitions the lane has.
     pub fn assigned(&self, n_partitions: i64) {
         self.has_none.store(n_partitions == 0, Ordering::Relaxed);
@@ -160,7 +165,7 @@ impl Health {
                 let trouble = lane.trouble.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(trouble) = &*trouble {
                     waiting_for.push(format!("lane {i}: {trouble}"));
-                } else if !lane.joined.load(Ordering::Relaxed) {
+                } else if !lane.has_joined() {
                     waiting_for.push(format!("lane {i}: joining the consumer group"));
                 } else if lane.has_none.load(Ordering::Relaxed) {
                     notes.push(format!("lane {i} is idle: the group's lanes are more than the topic has partitions"));
