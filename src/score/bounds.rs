@@ -7,9 +7,13 @@
 //! included.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use pulp::Simd;
 
 /// Remembered rows whose bounds are computed together.
 pub(super) const BLOCK: usize = 64;
+
+/// Places of a block that share a lane are as far apart as there are lanes.
+pub(super) const LANES: usize = 16;
 
 /// Directions in one vector of f64.
 const GROUP: usize = 8;
@@ -58,10 +62,10 @@ pub(super) struct Query {
     pub common: f32,
 }
 
-/// The least bound of each place in the blocks, and the block where it is.
+/// The least bound of each lane, and the block where it is.
 pub(super) struct Least {
-    pub bound: [f32; BLOCK],
-    pub block: [u32; BLOCK],
+    pub bound: [f32; LANES],
+    pub block: [u32; LANES],
 }
 
 impl Bounds {
@@ -177,7 +181,7 @@ impl Bounds {
 
     /// Fills [`Query::relative`] with the bounds for a row `[n_inputs]` under its mask (1 observed).
     #[inline(always)]
-    pub(super) fn of(&self, x: &[f32], mask: &[f32], query: &mut Query) -> Least {
+    pub(super) fn of<S: Simd>(&self, simd: S, x: &[f32], mask: &[f32], query: &mut Query) -> Least {
         self.project(x, mask, query);
         query.missing.clear();
         let mut n_missing = 0;
@@ -188,28 +192,60 @@ impl Bounds {
             query.missing.extend((0..mask.len()).filter(|j| mask[*j] == 0.0));
         }
         query.relative.resize(self.n_blocks(), [0.0; BLOCK]);
-        let mut least = Least { bound: [f32::INFINITY; BLOCK], block: [0; BLOCK] };
+        let mut least = Least { bound: [f32::INFINITY; LANES], block: [0; LANES] };
         let blocks = self.table.chunks_exact(self.n_directions + 2).zip(self.squared.chunks_exact(x.len()));
         for (i, ((table, squared), relative)) in blocks.zip(&mut query.relative).enumerate() {
-            let mut sums = table[0];
-            for (column, q) in table[1..].iter().zip(&query.coordinates) {
-                for lane in 0..BLOCK {
-                    sums[lane] += q * column[lane];
-                }
-            }
+            multiply(simd, table, &query.coordinates, relative);
             for j in &query.missing {
                 for lane in 0..BLOCK {
-                    sums[lane] -= squared[*j][lane];
+                    relative[lane] -= squared[*j][lane];
                 }
             }
-            for lane in 0..BLOCK {
-                let is_less = sums[lane] < least.bound[lane];
-                least.bound[lane] = if is_less { sums[lane] } else { least.bound[lane] };
-                least.block[lane] = if is_less { i as u32 } else { least.block[lane] };
-            }
-            *relative = sums;
+            least.take_in(simd, relative, i as u32);
         }
         least
+    }
+}
+
+impl Least {
+    /// Takes in the bounds of block `i`.
+    #[inline(always)]
+    fn take_in<S: Simd>(&mut self, simd: S, bounds: &[f32; BLOCK], i: u32) {
+        let ((least, _), (blocks, _)) = (S::as_mut_simd_f32s(&mut self.bound), S::as_mut_simd_u32s(&mut self.block));
+        let ((bounds, _), i) = (S::as_simd_f32s(bounds), simd.splat_u32s(i));
+        let n = least.len();
+        for (k, (least, block)) in least.iter_mut().zip(blocks).enumerate() {
+            let pairs = [simd.min_f32s(bounds[k], bounds[k + n]), simd.min_f32s(bounds[k + 2 * n], bounds[k + 3 * n])];
+            let bound = simd.min_f32s(pairs[0], pairs[1]);
+            *block = simd.select_u32s(simd.less_than_f32s(bound, *least), i, *block);
+            *least = simd.min_f32s(bound, *least);
+        }
+    }
+}
+
+/// The first column of a block's `table`, and its others times `coordinates`.
+///
+/// In vectors by hand: the compiler would keep the sums in memory, and wait for each.
+#[inline(always)]
+fn multiply<S: Simd>(simd: S, table: &[[f32; BLOCK]], coordinates: &[f32], out: &mut [f32; BLOCK]) {
+    /// Vectors that are summed side by side.
+    const SUMS: usize = 4;
+    let (out, _) = S::as_mut_simd_f32s(out);
+    for (i, out) in out.chunks_exact_mut(SUMS).enumerate() {
+        let mut sums = [simd.splat_f32s(0.0); SUMS];
+        for (k, column) in table.iter().enumerate() {
+            let (column, _) = S::as_simd_f32s(column);
+            let part = &column[i * SUMS..][..SUMS];
+            if k == 0 {
+                sums.copy_from_slice(part);
+                continue;
+            }
+            let q = simd.splat_f32s(coordinates[k - 1]);
+            for (sum, column) in sums.iter_mut().zip(part) {
+                *sum = simd.mul_add_e_f32s(q, *column, *sum);
+            }
+        }
+        out.copy_from_slice(&sums);
     }
 }
 
@@ -284,15 +320,28 @@ fn cheapest(rows: &Array2<f64>, directions: &Array2<f64>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use pulp::WithSimd;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use rand_distr::StandardNormal;
 
     use super::*;
+    use crate::wide::wide_by;
 
     fn normal(n: usize, n_inputs: usize) -> Array2<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
         Array2::from_shape_simple_fn((n, n_inputs), || rng.sample(StandardNormal))
+    }
+
+    /// Fills in the bounds of a row.
+    struct Fill<'a>(&'a Bounds, &'a [f32], &'a mut Query);
+
+    impl WithSimd for Fill<'_> {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            self.0.of(simd, self.1, &[1.0; 20], self.2);
+        }
     }
 
     #[test]
@@ -313,7 +362,7 @@ mod tests {
         let bounds = Bounds::new(rows.view(), &[0.5; 20]);
         let mut query = Query::default();
         for row in x.rows() {
-            bounds.of(&row.to_vec(), &[1.0; 20], &mut query);
+            wide_by(Fill(&bounds, &row.to_vec(), &mut query));
             for (i, y) in rows.rows().into_iter().enumerate() {
                 let square: f64 = row.iter().zip(y).map(|(x, y)| 0.5 * f64::from(x - y).powi(2)).sum();
                 let bound = f64::from(query.relative[i / BLOCK][i % BLOCK]) + f64::from(query.common);

@@ -8,14 +8,11 @@
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use pulp::{Simd, WithSimd};
 
-use super::bounds::{BLOCK, Bounds, Least, Query};
+use super::bounds::{BLOCK, Bounds, LANES, Least, Query};
 use crate::wide::{places, which, wide_by};
 
 /// Rows near a row that are averaged. One is noise, and a stored row would be its own.
 pub(super) const NEIGHBOURS: usize = 5;
-
-/// Places of a block that are looked at together for low bounds.
-const LANES: usize = 16;
 
 /// What rounding may take from a distance that is compared with bounds.
 const ROUNDING: f32 = 1e-5;
@@ -121,7 +118,7 @@ impl WithSimd for Search<'_> {
             for ((out, c), m) in near.weights.iter_mut().zip(weights).zip(mask) {
                 *out = c * m;
             }
-            let least = memory.bounds.of(x, mask, &mut near.query);
+            let least = memory.bounds.of(simd, x, mask, &mut near.query);
             let observed = if near.query.missing.is_empty() { total } else { near.weights.iter().sum() };
             let unseen = f64::from(total) / f64::from(observed).max(f64::MIN_POSITIVE);
             let squares = nearest(simd, rows, x, near, &least);
@@ -136,17 +133,19 @@ impl WithSimd for Search<'_> {
 
 /// The squared distances of `x` to the nearest of `rows`, given their bounds.
 ///
-/// The rows of five low bounds give a distance within which five are. Every other row whose bound is no more is looked at,
-/// and the distance shrinks on the way.
+/// The rows of five low bounds give a distance within which five are. Every other row whose bound is less is looked at, and
+/// the distance shrinks on the way.
 #[inline(always)]
 fn nearest<S: Simd>(simd: S, rows: &[f32], x: &[f32], near: &mut Near, least: &Least) -> Smallest {
     let Near { query, weights } = near;
     let row = |i: usize| &rows[i * x.len()..(i + 1) * x.len()];
     let mut held = [f32::INFINITY; NEIGHBOURS];
-    let (pivots, n_pivots) = pivots(least);
-    for &i in &pivots[..n_pivots] {
-        query.relative[i / BLOCK][i % BLOCK] = f32::INFINITY;
-        keep(&mut held, squared_distance(simd, x, row(i), weights));
+    let (lanes, n_lanes) = lowest(simd, &least.bound);
+    for &lane in &lanes[..n_lanes] {
+        let block = least.block[lane] as usize;
+        let place = place_of(least.bound[lane], lane, &query.relative[block]);
+        query.relative[block][place] = f32::INFINITY;
+        keep(&mut held, squared_distance(simd, x, row(block * BLOCK + place), weights));
     }
     let limit_of = |held: &Smallest| held[NEIGHBOURS - 1] * (1.0 + ROUNDING) - query.common;
     let mut limit = limit_of(&held);
@@ -158,9 +157,9 @@ fn nearest<S: Simd>(simd: S, rows: &[f32], x: &[f32], near: &mut Near, least: &L
         if n_within == 0 {
             continue;
         }
-        for lane in places(which(relative, |bound| bound < at_start)) {
-            if relative[lane] < limit {
-                keep(&mut held, squared_distance(simd, x, row(block * BLOCK + lane), weights));
+        for place in places(which(relative, |bound| bound < at_start)) {
+            if relative[place] < limit {
+                keep(&mut held, squared_distance(simd, x, row(block * BLOCK + place), weights));
                 limit = limit_of(&held);
             }
         }
@@ -168,33 +167,36 @@ fn nearest<S: Simd>(simd: S, rows: &[f32], x: &[f32], near: &mut Near, least: &L
     held
 }
 
-/// Up to five rows of low bounds, each the least of those that share a lane.
+/// Up to five lanes of low bounds: those that fewer than five are less than.
 #[inline(always)]
-fn pivots(least: &Least) -> ([usize; NEIGHBOURS], usize) {
-    let (mut bound, mut place) = ([f32::INFINITY; LANES], [0; LANES]);
-    for part in [0, LANES, 2 * LANES, 3 * LANES] {
-        for lane in 0..LANES {
-            let (other, at) =
-                (least.bound[part + lane], least.block[part + lane] * BLOCK as u32 + (part + lane) as u32);
-            let is_less = other < bound[lane];
-            bound[lane] = if is_less { other } else { bound[lane] };
-            place[lane] = if is_less { at } else { place[lane] };
+fn lowest<S: Simd>(simd: S, bounds: &[f32; LANES]) -> ([usize; NEIGHBOURS], usize) {
+    let mut n_less = [0.0; LANES];
+    let ((of, _), (n_less_of, _)) = (S::as_simd_f32s(bounds), S::as_mut_simd_f32s(&mut n_less));
+    for other in bounds {
+        let other = simd.splat_f32s(*other);
+        for (bound, n_less) in of.iter().zip(&mut *n_less_of) {
+            let more = simd.add_f32s(*n_less, simd.splat_f32s(1.0));
+            *n_less = simd.select_f32s(simd.less_than_f32s(other, *bound), more, *n_less);
         }
     }
-    let mut rank = [0_u32; LANES];
-    for other in bound {
-        for lane in 0..LANES {
-            rank[lane] += u32::from(other < bound[lane]);
-        }
-    }
-    let mut found = ([0; NEIGHBOURS], 0);
+    // A place beyond the last is written and never taken: this has no branch to mispredict.
+    let (mut found, mut n) = ([0; LANES + 1], 0);
     for lane in 0..LANES {
-        if rank[lane] < NEIGHBOURS as u32 && bound[lane] < f32::INFINITY && found.1 < NEIGHBOURS {
-            found.0[found.1] = place[lane] as usize;
-            found.1 += 1;
-        }
+        found[n] = lane;
+        n += usize::from((n_less[lane] < NEIGHBOURS as f32) & (bounds[lane] < f32::INFINITY));
     }
-    found
+    let [a, b, c, d, e, ..] = found;
+    ([a, b, c, d, e], n.min(NEIGHBOURS))
+}
+
+/// Where in its block the least `bound` of a lane is.
+#[inline(always)]
+fn place_of(bound: f32, lane: usize, relative: &[f32; BLOCK]) -> usize {
+    let mut place = lane;
+    for other in [lane + LANES, lane + 2 * LANES, lane + 3 * LANES] {
+        place = if relative[other] == bound { other } else { place };
+    }
+    place
 }
 
 /// Puts `square` where it belongs among the smallest.
