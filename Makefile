@@ -15,8 +15,8 @@ help: ## Says what there is
 
 demo: ## Builds strayd and shows it at work on a simulated plant (DEMO_ARGS="--duration 45s --seed 2")
 	@.ci/setup.sh build
-	cargo build --release --locked
-	@cargo run --release --locked --quiet -- demo $(DEMO_ARGS)
+	cargo build --locked
+	@cargo run --locked --quiet -- demo $(DEMO_ARGS)
 
 test: ## Runs every test, on a real Kafka too, and counts (ARGS="--test broker" for some)
 	@.ci/setup.sh test
