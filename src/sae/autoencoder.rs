@@ -254,6 +254,8 @@ fn add_product<F: Real>(
 #[cfg(test)]
 mod tests {
     use ndarray::array;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     use super::*;
 
@@ -284,6 +286,26 @@ mod tests {
         let mut buffers = Forward::default();
         model.forward(array![[4.0, 2.0]].view(), array![[1.0, 1.0]].view(), &mut buffers);
         assert_eq!(buffers.latents(), array![[6.0, 0.0]], "2·(4 − 1) and max(0.5 − 2, 0)");
+    }
+
+    #[test]
+    fn models_of_any_width_see_a_row_alike_in_batches_of_any_size() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut random =
+            |shape: (usize, usize)| Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0_f32));
+        for n_inputs in [1, 15, 16, 31, 32, 33, 63, 64, 65, 96, 100, 128, 160, 192] {
+            let shape = Shape { n_inputs, n_latents: 4 * n_inputs, k: n_inputs };
+            let (w_enc, w_dec) = (random((n_inputs, shape.n_latents)), random((shape.n_latents, n_inputs)));
+            let model = Autoencoder { w_enc, w_dec, ..Autoencoder::zeros(Kind::SatTopk, shape) };
+            let (x, mask) = (random((40, n_inputs)), Array2::ones((40, n_inputs)));
+            let (mut together, mut few) = (Forward::default(), Forward::default());
+            model.forward(x.view(), mask.view(), &mut together);
+            for n_rows in [1, 7, 8, 9] {
+                model.forward(x.slice(s![..n_rows, ..]), mask.slice(s![..n_rows, ..]), &mut few);
+                let off = (&few.recons() - &together.recons().slice(s![..n_rows, ..])).mapv(f32::abs);
+                assert!(off.iter().all(|off| *off < 1e-3), "{n_inputs} inputs, {n_rows} rows: {off}");
+            }
+        }
     }
 
     #[test]

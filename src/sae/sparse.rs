@@ -54,6 +54,10 @@ pub(super) fn sum_rows<F: Real>(bias: &[F], factors: &[F], matrix: &[F], out: &m
 #[inline(always)]
 fn add_rows<F: Real>(factors: &[F; MASKED], matrix: &[F], out: &mut [F]) {
     let active = which(factors, |f| f != F::zero());
+    // Behind the last whole 64 factors there may be no row left to begin at.
+    if active == 0 {
+        return;
+    }
     let width = out.len();
     let (blocks, rest) = out.as_chunks_mut::<COLUMNS>();
     let n_done = COLUMNS * blocks.len();
@@ -102,7 +106,8 @@ mod tests {
 
     #[test]
     fn sums_are_the_product() {
-        for (n_rows, n, n_columns) in [(1, 1, 1), (3, 64, 32), (2, 130, 75), (5, 7, 33), (2, 70, 225)] {
+        let (heights, widths) = ([1, 7, 63, 64, 65, 128, 130], [1, 32, 33, 64, 75, 96, 128, 225, 256]);
+        for (n_rows, n, n_columns) in heights.iter().flat_map(|n| widths.iter().map(|n_columns| (3, *n, *n_columns))) {
             let entry = |i: usize, j: usize| ((i * 31 + j * 17) % 23) as f32 - 11.0;
             let factors = Array2::from_shape_fn((n_rows, n), |(i, j)| if (i + j) % 3 == 0 { entry(i, j) } else { 0.0 });
             let (bias, matrix) = (Array1::ones(n_columns), Array2::from_shape_fn((n, n_columns), |(i, j)| entry(j, i)));
