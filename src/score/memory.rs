@@ -183,7 +183,7 @@ fn lowest<S: Simd>(simd: S, bounds: &[f32; LANES]) -> ([usize; NEIGHBOURS], usiz
     let (mut found, mut n) = ([0; LANES + 1], 0);
     for lane in 0..LANES {
         found[n] = lane;
-        n += usize::from((n_less[lane] < NEIGHBOURS as f32) & (bounds[lane] < f32::INFINITY));
+        n += usize::from(n_less[lane] < NEIGHBOURS as f32) * usize::from(bounds[lane] < f32::INFINITY);
     }
     let [a, b, c, d, e, ..] = found;
     ([a, b, c, d, e], n.min(NEIGHBOURS))
