@@ -107,7 +107,9 @@ mod tests {
     #[test]
     fn sums_are_the_product() {
         let (heights, widths) = ([1, 7, 63, 64, 65, 128, 130], [1, 32, 33, 64, 75, 96, 128, 225, 256]);
-        for (n_rows, n, n_columns) in heights.iter().flat_map(|n| widths.iter().map(|n_columns| (3, *n, *n_columns))) {
+        for (n_rows, n, n_columns) in
+            heights.iter().flat_map(|n| widths.iter().map(move |n_columns| (n % 5 + 1, *n, *n_columns)))
+        {
             let entry = |i: usize, j: usize| ((i * 31 + j * 17) % 23) as f32 - 11.0;
             let factors = Array2::from_shape_fn((n_rows, n), |(i, j)| if (i + j) % 3 == 0 { entry(i, j) } else { 0.0 });
             let (bias, matrix) = (Array1::ones(n_columns), Array2::from_shape_fn((n, n_columns), |(i, j)| entry(j, i)));

@@ -12,7 +12,7 @@ use pulp::Simd;
 /// Remembered rows whose bounds are computed together.
 pub(super) const BLOCK: usize = 64;
 
-/// Places of a block that share a lane are as far apart as there are lanes.
+/// Lanes of a block: a place is in the lane that is its remainder. Low bounds are looked for by each lane's least.
 pub(super) const LANES: usize = 16;
 
 /// Directions in one vector of f64.
@@ -232,16 +232,12 @@ fn multiply<S: Simd>(simd: S, table: &[[f32; BLOCK]], coordinates: &[f32], out: 
     const SUMS: usize = 4;
     let (out, _) = S::as_mut_simd_f32s(out);
     for (i, out) in out.chunks_exact_mut(SUMS).enumerate() {
+        let part = |column| &S::as_simd_f32s(column).0[i * SUMS..][..SUMS];
         let mut sums = [simd.splat_f32s(0.0); SUMS];
-        for (k, column) in table.iter().enumerate() {
-            let (column, _) = S::as_simd_f32s(column);
-            let part = &column[i * SUMS..][..SUMS];
-            if k == 0 {
-                sums.copy_from_slice(part);
-                continue;
-            }
-            let q = simd.splat_f32s(coordinates[k - 1]);
-            for (sum, column) in sums.iter_mut().zip(part) {
+        sums.copy_from_slice(part(&table[0]));
+        for (column, q) in table[1..].iter().zip(coordinates) {
+            let q = simd.splat_f32s(*q);
+            for (sum, column) in sums.iter_mut().zip(part(column)) {
                 *sum = simd.mul_add_e_f32s(q, *column, *sum);
             }
         }

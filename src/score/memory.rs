@@ -167,9 +167,9 @@ fn nearest<S: Simd>(simd: S, rows: &[f32], x: &[f32], near: &mut Near, least: &L
     held
 }
 
-/// Up to five lanes of low bounds: those that fewer than five are less than.
+/// The lanes of low bounds, and how many there are: those that fewer than five are less than, so five but for ties.
 #[inline(always)]
-fn lowest<S: Simd>(simd: S, bounds: &[f32; LANES]) -> ([usize; NEIGHBOURS], usize) {
+fn lowest<S: Simd>(simd: S, bounds: &[f32; LANES]) -> ([usize; LANES + 1], usize) {
     let mut n_less = [0.0; LANES];
     let ((of, _), (n_less_of, _)) = (S::as_simd_f32s(bounds), S::as_mut_simd_f32s(&mut n_less));
     for other in bounds {
@@ -185,8 +185,7 @@ fn lowest<S: Simd>(simd: S, bounds: &[f32; LANES]) -> ([usize; NEIGHBOURS], usiz
         found[n] = lane;
         n += usize::from(n_less[lane] < NEIGHBOURS as f32) * usize::from(bounds[lane] < f32::INFINITY);
     }
-    let [a, b, c, d, e, ..] = found;
-    ([a, b, c, d, e], n.min(NEIGHBOURS))
+    (found, n)
 }
 
 /// Where in its block the least `bound` of a lane is.
@@ -293,6 +292,42 @@ mod tests {
         let observed: f64 = weights.iter().zip(mask).map(|(c, m)| wide(c) * wide(m)).sum();
         let unseen = weights.iter().map(wide).sum::<f64>() / observed.max(f64::MIN_POSITIVE);
         squares[..n_near].iter().map(|square| (square * unseen).sqrt()).sum::<f64>() / n_near as f64
+    }
+
+    /// Checks the lanes of a row's low bounds against all its bounds.
+    struct Low<'a>(&'a Memory, &'a [f32]);
+
+    impl WithSimd for Low<'_> {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            let (Self(memory, x), mut query) = (self, Query::default());
+            let least = memory.bounds.of(simd, x, &vec![1.0; x.len()], &mut query);
+            let of_lane =
+                |lane: usize| query.relative.iter().flat_map(move |all| (lane..BLOCK).step_by(LANES).map(|i| all[i]));
+            for lane in 0..LANES {
+                let (bound, block) = (least.bound[lane], &query.relative[least.block[lane] as usize]);
+                assert_eq!(bound, of_lane(lane).fold(f32::INFINITY, f32::min), "lane {lane}");
+                let place = place_of(bound, lane, block);
+                assert_eq!((block[place], place % LANES), (bound, lane));
+            }
+            let mut sorted = least.bound;
+            sorted.sort_by(f32::total_cmp);
+            let (lanes, n) = lowest(simd, &least.bound);
+            let mut low: Vec<f32> = lanes[..n].iter().map(|lane| least.bound[*lane]).collect();
+            low.sort_by(f32::total_cmp);
+            assert_eq!(low, sorted[..NEIGHBOURS]);
+        }
+    }
+
+    #[test]
+    fn the_lowest_bounds_are_found_where_they_are() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let mut normal = |n: usize| Array2::from_shape_simple_fn((n, 12), || rng.sample::<f32, _>(StandardNormal));
+        let (memory, x) = (Memory::new(normal(300), &[1.0; 12]), normal(20));
+        for row in x.rows() {
+            wide_by(Low(&memory, &row.to_vec()));
+        }
     }
 
     #[test]

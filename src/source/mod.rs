@@ -180,7 +180,8 @@ pub trait Source: Send {
         Vec::new()
     }
 
-    /// Whether the group has been joined, be it with an empty assignment; so it is where there is none.
+    /// Whether the group has been joined, be it with an empty assignment; so it is where there is none. Another thread may
+    /// have to answer: to be asked until it has, not at every turn.
     fn has_joined(&self) -> bool {
         true
     }
