@@ -16,6 +16,9 @@ const CHANCE_MAX: f64 = 1e-3;
 const MEDIAN_MOVE_MAX: f64 = 0.7;
 /// Fewest planted anomalies of which none found condemns a model.
 const PLANTED_MIN: u64 = 20;
+/// Share of them that its predecessor must have found. One threshold decides on all of them, and planted anomalies are mild:
+/// where a few in a hundred are above it, a slightly higher one that is as good finds none.
+const PLANTED_SHARE_MIN: f64 = 0.1;
 
 /// When a promoted model is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +88,9 @@ pub fn condemns(seen: &Seen) -> Option<String> {
     }
     let found = (promoted.n_planted_found, previous.n_planted_found);
     // None where so many are expected is no chance.
-    if *n_planted >= PLANTED_MIN && found.0 == 0 && (-(found.1 as f64)).exp() < CHANCE_MAX {
+    let is_no_chance =
+        found.1 as f64 >= PLANTED_SHARE_MIN * *n_planted as f64 && (-(found.1 as f64)).exp() < CHANCE_MAX;
+    if *n_planted >= PLANTED_MIN && found.0 == 0 && is_no_chance {
         return Some(format!("it finds none of {n_planted} planted anomalies, the model before it {}", found.1));
     }
     None
@@ -146,5 +151,8 @@ mod tests {
         assert!(condemns(&seen).is_some());
         assert_eq!(condemns(&Seen { previous: course(0), ..seen }), None, "nobody could find them");
         assert_eq!(condemns(&Seen { previous: course(3), ..seen }), None, "three or none is chance");
+        let many = Seen { n_planted: 338, ..seen };
+        assert_eq!(condemns(&Seen { previous: course(9), ..many }), None, "their thresholds differ a little");
+        assert!(condemns(&Seen { previous: course(34), ..many }).is_some());
     }
 }
