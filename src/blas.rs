@@ -1,4 +1,4 @@
-//! Links OpenBLAS and holds it to one thread.
+//! Links OpenBLAS, holds it to one thread, and sees that its kernels are the processor's.
 //!
 //! Two BLAS threads cost more than twice the processor time of one for our small products, and oversubscribe the cores
 //! that lanes already use. One of two files with `unsafe` in it; it never does arithmetic of its own.
@@ -16,6 +16,27 @@ unsafe extern "C" {
     fn openblas_get_corename() -> *const c_char;
 }
 
+/// Kernels from before AVX, by OpenBLAS's names. It picks them for processors that it doesn't know, too: to the one of
+/// Debian 12 (0.3.21) an Emerald Rapids is a Prescott, whose products take four to six times as long.
+const OLD_KERNELS: [&str; 16] = [
+    "Katmai",
+    "Coppermine",
+    "Northwood",
+    "Prescott",
+    "Banias",
+    "Atom",
+    "Core2",
+    "Penryn",
+    "Dunnington",
+    "Nehalem",
+    "Athlon",
+    "Opteron",
+    "Opteron_SSE3",
+    "Barcelona",
+    "Nano",
+    "Bobcat",
+];
+
 static ONE_THREAD: Once = Once::new();
 
 /// Limits OpenBLAS to one thread; does nothing the second time.
@@ -32,9 +53,39 @@ pub fn threads() -> i32 {
 
 /// Names the library, its version and the kernels it picked for this processor.
 pub fn info() -> String {
-    // SAFETY: both return pointers to static, zero-terminated strings that the library never frees.
-    let (config, core) = unsafe { (CStr::from_ptr(openblas_get_config()), CStr::from_ptr(openblas_get_corename())) };
-    format!("{} {}", config.to_string_lossy().trim(), core.to_string_lossy().trim())
+    // SAFETY: it returns a pointer to a static, zero-terminated string that the library never frees.
+    let config = unsafe { CStr::from_ptr(openblas_get_config()) };
+    format!("{} {}", config.to_string_lossy().trim(), kernels())
+}
+
+fn kernels() -> String {
+    // SAFETY: as in `info`.
+    let core = unsafe { CStr::from_ptr(openblas_get_corename()) };
+    core.to_string_lossy().trim().to_owned()
+}
+
+/// The kernels that this processor can run, where OpenBLAS runs much older ones.
+pub fn better_kernels() -> Option<&'static str> {
+    better_than(&kernels(), newest_kernels())
+}
+
+fn better_than(picked: &str, newest: Option<&'static str>) -> Option<&'static str> {
+    newest.filter(|_| OLD_KERNELS.contains(&picked))
+}
+
+/// The newest kernels that this processor can run, of those that every OpenBLAS of today has.
+#[cfg(target_arch = "x86_64")]
+fn newest_kernels() -> Option<&'static str> {
+    use std::arch::is_x86_feature_detected as has;
+    let has_avx512 = has!("avx512f") && has!("avx512cd") && has!("avx512dq") && has!("avx512bw") && has!("avx512vl");
+    let has_avx2 = has!("avx2") && has!("fma");
+    has_avx512.then_some("SkylakeX").or(has_avx2.then_some("Haswell"))
+}
+
+/// Elsewhere OpenBLAS knows best.
+#[cfg(not(target_arch = "x86_64"))]
+fn newest_kernels() -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]
@@ -47,5 +98,14 @@ mod tests {
         init();
         assert_eq!(threads(), 1);
         assert!(info().contains("OpenBLAS"), "{}", info());
+    }
+
+    #[test]
+    fn kernels_of_an_old_processor_give_way_to_what_this_one_can() {
+        assert_eq!(better_than("Prescott", Some("SkylakeX")), Some("SkylakeX"));
+        assert_eq!(better_than("Barcelona", Some("Haswell")), Some("Haswell"));
+        assert_eq!(better_than("Nehalem", None), None, "it is one");
+        assert_eq!(better_than("Zen", Some("SkylakeX")), None, "OpenBLAS knows the processor");
+        assert_eq!(better_than("GraniteRapids", Some("SkylakeX")), None, "names to come are not old");
     }
 }

@@ -137,6 +137,25 @@ fn refused(args: &[&str], code: i32) -> String {
     said
 }
 
+/// OpenBLAS picks kernels from before AVX for processors that it doesn't know; elsewhere this is a matter of course.
+#[test]
+fn the_kernels_are_the_processors_unless_somebody_says_otherwise() {
+    let version = |told: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strayd"));
+        command.env_remove("OPENBLAS_CORETYPE").envs(told.map(|kernels| ("OPENBLAS_CORETYPE", kernels)));
+        let out = command.arg("--version").output().expect("strayd was built");
+        String::from_utf8(out.stdout).expect("UTF-8")
+    };
+    #[cfg(target_arch = "x86_64")]
+    {
+        let old = version(Some("Prescott"));
+        assert!(old.contains(" Prescott,"), "who sets it decides: {old}");
+        let is_modern = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+        assert_eq!(version(None).contains(" Prescott,"), !is_modern, "{}", version(None));
+    }
+    assert!(version(None).contains("OpenBLAS"), "{}", version(None));
+}
+
 #[test]
 fn exit_codes_tell_usage_configuration_and_failure_apart() {
     assert!(strayd(&["--version"]).status.success());

@@ -108,6 +108,8 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let options = Options::parse();
+    // As the daemon does; the children inherit it.
+    strayd::cli::pick_kernels();
     strayd::blas::init();
     let known = std::fs::read_to_string(&options.json).ok().and_then(|text| serde_json::from_str(&text).ok());
     let mut document: Value = known.filter(Value::is_object).unwrap_or_else(|| json!({}));

@@ -224,8 +224,15 @@ fn tell(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Shows version, BLAS and start time in the metrics.
+/// Shows version, BLAS and start time in the metrics, and says where BLAS is much slower than it could be.
 pub fn show_build(metrics: &Arc<Metrics>, now_ms: i64) {
+    if let Some(kernels) = blas::better_kernels() {
+        let blas = blas::info();
+        tracing::warn!(
+            blas,
+            "OpenBLAS runs kernels of an old processor; OPENBLAS_CORETYPE={kernels} gives several times the speed"
+        );
+    }
     metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("STRAYD_REVISION")]).set(1);
     metrics.blas_info.with_label_values(&[&blas::info()]).set(1);
     metrics.blas_threads.set(i64::from(blas::threads()));

@@ -14,6 +14,7 @@ mod export;
 mod feedback;
 mod healthcheck;
 mod import;
+mod kernels;
 mod local;
 mod man;
 mod models;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use kernels::pick_kernels;
 pub use table::Table;
 
 use crate::config::{Config, Problems, RawConfig, Sources};
@@ -160,6 +162,7 @@ impl ConfigOptions {
 
 /// Parses the process's arguments, runs the command, and says what became of it.
 pub fn main() -> ExitCode {
+    pick_kernels();
     crate::blas::init();
     let cli = Cli::parse();
     let outcome = match &cli.command {
