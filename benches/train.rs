@@ -3,12 +3,15 @@
 //! A share is the time of bare products at the shapes of the dense step (two forward, four back) over the time of the
 //! step: above 1 a step that skips zeros is faster than a dense one could be. Medians, on one thread. It proves nothing:
 //! claims of speed compare two runs of it on one machine. With `threads` as argument it measures instead what
-//! `OPENBLAS_NUM_THREADS` does to the products.
+//! `OPENBLAS_NUM_THREADS` does to the products; with `beside`, how long other threads of one core wait for it while the
+//! trainer runs round after round: `taskset -c 0 make bench STAGE=train ARGS=beside`.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis};
@@ -19,7 +22,7 @@ use strayd::blas;
 use strayd::preprocess::Schema;
 use strayd::record::RecordId;
 use strayd::sae::{Autoencoder, Config, DecoderNorm, Example, Kind, Learner, Pace, start};
-use strayd::train::{self, Rows};
+use strayd::train::{self, Evidence, Round, Rows, judge, refit};
 
 /// Inputs and latents.
 const SHAPES: [(usize, usize); 4] = [(32, 64), (32, 128), (64, 128), (128, 256)];
@@ -141,11 +144,7 @@ fn recovery() -> f64 {
 
 /// Seconds of a first fit on 50,000 rows, and its number of steps; D = 64, M = 128.
 fn first_fit() -> (f64, u64) {
-    let (n_rows, n_inputs) = (50_000, 64);
-    let rng = &mut ChaCha8Rng::seed_from_u64(3);
-    let values = normal(rng, (n_rows, 3)).dot(&normal(rng, (3, n_inputs))) + 0.1 * normal(rng, (n_rows, n_inputs));
-    let rows = Rows::new(values, (0..n_rows as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect());
-    let schema = Schema::new((0..n_inputs).map(|i| format!("sensor_{i}"))).expect("the names differ");
+    let (schema, rows) = sensors(50_000, 64);
     let mut config = train::Config::default();
     config.sae.n_latents = Some(128);
     let began = Instant::now();
@@ -161,10 +160,90 @@ fn threads() {
     }
 }
 
+/// `n` rows of `n_inputs` sensors with three causes.
+fn sensors(n: usize, n_inputs: usize) -> (Schema, Rows) {
+    let rng = &mut ChaCha8Rng::seed_from_u64(3);
+    let values = normal(rng, (n, 3)).dot(&normal(rng, (3, n_inputs))) + 0.1 * normal(rng, (n, n_inputs));
+    let rows = Rows::new(values, (0..n as i64).map(|offset| RecordId { partition: 0.into(), offset }).collect());
+    (Schema::new((0..n_inputs).map(|i| format!("sensor_{i}"))).expect("the names differ"), rows)
+}
+
+/// Waits a millisecond, works for `work`, and so on; how much longer than a millisecond each wait took.
+fn waits(work: Duration, end: Instant) -> Vec<Duration> {
+    const WAIT: Duration = Duration::from_millis(1);
+    let mut waits = Vec::new();
+    while Instant::now() < end {
+        let began = Instant::now();
+        thread::sleep(WAIT);
+        waits.push(began.elapsed().saturating_sub(WAIT));
+        let began = Instant::now();
+        while began.elapsed() < work {}
+    }
+    waits
+}
+
+/// What a trainer that runs round after round does to two threads that take three quarters of its core.
+fn beside() {
+    const SECONDS: Duration = Duration::from_secs(10);
+    const WORK: [Duration; 2] = [Duration::from_micros(500), Duration::from_micros(700)];
+    let (schema, rows) = sensors(10_000, 32);
+    let config = train::Config::default();
+    let first = train::fit(Arc::new(schema), &rows, &config, 0, &mut |_| ControlFlow::Continue(()));
+    let champion = first.expect("the rows can be learnt").into_model(1, 0);
+    let holdout = rows.values.slice(ndarray::s![..2000, ..]).to_owned();
+    let (none, n_newest) = (Array2::zeros((0, 32)), holdout.nrows());
+    let (canaries, quarantine) = (none.clone(), none);
+    let evidence = Evidence {
+        n_held_out: n_newest,
+        holdout,
+        canaries,
+        n_newest,
+        quarantine,
+        drift: false,
+        target_alert_rate: 1e-3,
+        seed: 1,
+    };
+    let (n_rounds, ends) = (AtomicU64::new(0), AtomicBool::new(false));
+    println!("{} cores; 1 is what it takes\n", thread::available_parallelism().map_or(0, usize::from));
+    println!("| | p50, us | p99, us | p99.9, us | rounds |\n|---|---|---|---|---|");
+    for trains in [false, true] {
+        thread::scope(|scope| {
+            if trains {
+                scope.spawn(|| {
+                    rustix::process::setpriority_process(None, 10).expect("a lower priority is always granted");
+                    while !ends.load(Ordering::Relaxed) {
+                        let round = Round::warm(&champion, &rows, 1);
+                        let go_on = &mut |_| ControlFlow::Continue(());
+                        let fitted = refit(round, &mut train::Admission::default(), &config, go_on);
+                        let challenger = fitted.expect("the rows can be learnt").into_model(2, 0);
+                        black_box(judge(&champion, &challenger, &evidence, &train::GateConfig::default()));
+                        n_rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let end = Instant::now() + SECONDS;
+            let other = scope.spawn(move || waits(WORK[1], end));
+            let mut waits = waits(WORK[0], end);
+            other.join().expect("it only waits");
+            ends.store(true, Ordering::Relaxed);
+            waits.sort();
+            let at = |q: f64| waits[((waits.len() - 1) as f64 * q) as usize].as_micros();
+            let name = if trains { "beside a trainer" } else { "alone" };
+            let n_rounds = n_rounds.load(Ordering::Relaxed);
+            println!("| {name} | {} | {} | {} | {n_rounds} |", at(0.5), at(0.99), at(0.999));
+        });
+        ends.store(false, Ordering::Relaxed);
+    }
+}
+
 fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     if wanted == "threads" {
         return threads();
+    }
+    if wanted == "beside" {
+        blas::init();
+        return beside();
     }
     blas::init(); // one thread, as in the daemon
     println!("{}\n", blas::info());

@@ -18,6 +18,7 @@
 pub mod batch;
 pub mod record;
 pub mod shutdown;
+pub mod turn;
 
 #[expect(unsafe_code, reason = "four calls into OpenBLAS; each says why it is sound")]
 pub mod blas;

@@ -16,7 +16,7 @@ mod tensors;
 mod workspace;
 
 pub use artifact::ArtifactError;
-pub use bundle::{AdmissionScale, Model, SchemaMismatch};
+pub use bundle::{AdmissionScale, BATCH_ROWS, Model, SchemaMismatch};
 pub use cell::{ModelCell, Thresholds};
 pub use lineage::{Chunk, Curve, Feedback, Lineage, Span, join_spans};
 pub use reference::Reference;

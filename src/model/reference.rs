@@ -6,6 +6,8 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
+use crate::turn::give_way;
+
 /// Bins of a feature without ties: ten, so that a tenth of the rows falls into each (Siddiqi 2006 and practice since).
 const N_BINS: usize = 10;
 
@@ -33,6 +35,7 @@ impl Reference {
     /// Counts raw rows `[rows, n_features]`, of whose inputs `clipped_share` were cut.
     pub fn fit(raw: ArrayView2<'_, f32>, clipped_share: f64) -> Self {
         let features = raw.columns().into_iter().map(|column| {
+            give_way();
             let mut bins = Bins { uppers: uppers(column.iter().copied()), counts: Vec::new() };
             bins.counts = vec![0; bins.uppers.len() + 2];
             for value in column {

@@ -98,12 +98,6 @@ impl Workspace {
         (0..x.ncols()).map(column).fold((0.0, 0.0), |sums, column| (sums.0 + column.0, sums.1 + column.1))
     }
 
-    /// Share of the last batch's variance that the reconstruction explains; 0 where there is none.
-    pub fn explained_variance(&self) -> f64 {
-        let (residual, total) = self.variance_sums();
-        if total > 0.0 { 1.0 - residual / total } else { 0.0 }
-    }
-
     /// A row's evidence: standardised values, mask and reconstruction.
     pub(super) fn row(&self, row: usize) -> [ArrayView1<'_, f32>; 3] {
         [self.x.row(row), self.mask.row(row), self.forward.recons().slice_move(s![row, ..])]

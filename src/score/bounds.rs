@@ -9,6 +9,8 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use pulp::Simd;
 
+use crate::turn::give_way;
+
 /// Remembered rows whose bounds are computed together.
 pub(super) const BLOCK: usize = 64;
 
@@ -109,6 +111,9 @@ impl Bounds {
             let (row, all) = (row.to_vec(), all.as_slice().expect("it is contiguous"));
             self.project(&row, all, &mut query);
             let (block, lane) = (i / BLOCK, i % BLOCK);
+            if lane == 0 {
+                give_way();
+            }
             let table = &mut self.table[block * width..][..width];
             table[0][lane] = query.common;
             for (column, coordinate) in table[1..].iter_mut().zip(&query.coordinates) {
@@ -255,6 +260,7 @@ fn directions(rows: &Array2<f64>, n_most: usize) -> Array2<f64> {
     orthonormalise(&mut found);
     for _ in 0..ROUNDS {
         found = rows.t().dot(&rows.dot(&found));
+        give_way();
         orthonormalise(&mut found);
     }
     found
@@ -282,16 +288,19 @@ fn orthonormalise(columns: &mut Array2<f64>) {
 /// The number of directions at which finding the neighbours of some of the `rows` among all of them costs least.
 fn cheapest(rows: &Array2<f64>, directions: &Array2<f64>) -> usize {
     let coordinates = rows.dot(directions);
+    let rows = rows.as_standard_layout();
+    let row = |i: usize| rows.row(i).to_slice().expect("it is in standard layout");
     let norms: Vec<f64> = rows.rows().into_iter().map(|row| row.dot(&row)).collect();
     let square = |a: f64| a * a;
     let most = directions.ncols();
     let options: Vec<usize> = N_DIRECTIONS.into_iter().filter(|r| *r < most).chain([most]).collect();
     let mut costs: Vec<usize> = options.iter().map(|r| SAMPLE_MAX * rows.nrows() * (r + 2)).collect();
     for sample in (0..rows.nrows()).step_by(rows.nrows().div_ceil(SAMPLE_MAX)) {
-        let distance = |i: usize| -> f64 { (&rows.row(i) - &rows.row(sample)).mapv(square).sum() };
+        let distance = |i: usize| -> f64 { row(i).iter().zip(row(sample)).map(|(a, b)| square(a - b)).sum() };
         let mut distances: Vec<f64> = (0..rows.nrows()).filter(|i| *i != sample).map(distance).collect();
         let fifth = super::memory::NEIGHBOURS.min(distances.len());
         let Some(last) = fifth.checked_sub(1) else { continue };
+        give_way();
         let limit = *distances.select_nth_unstable_by(last, f64::total_cmp).1;
         // The number of directions within which a row's bound first passes the limit.
         for i in (0..rows.nrows()).filter(|i| *i != sample) {

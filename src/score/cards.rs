@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matching::{cosine, match_rows};
 use crate::record::RecordId;
+use crate::turn::give_way;
 
 /// Least residual scale of a feature, in its standard deviations: a floor for features that are reconstructed exactly.
 const RESIDUAL_SCALE_MIN: f64 = 0.05;
@@ -107,6 +108,7 @@ impl Cards {
         let residuals = &rows.x - &rows.recons;
         let importance = importance(rows, &residuals);
         let card = |i: usize| {
+            give_way();
             let (row, column) = (rows.w_dec.row(i), rows.latents.column(i));
             let mut order: Vec<usize> = (0..column.len()).filter(|&row| column[row].abs() > FIRES).collect();
             order.sort_by(|&a, &b| column[b].abs().total_cmp(&column[a].abs()).then(a.cmp(&b)));

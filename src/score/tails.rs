@@ -6,6 +6,7 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
+use crate::turn::give_way;
 use crate::wide::wide;
 
 /// Values of a bin that two halvings without a branch tell apart; bins with more are searched.
@@ -113,7 +114,11 @@ impl Tails {
         let n = rows.nrows();
         // −ln((k + ½)/(n + 1)) for k rows at least as far out, none below 0.
         let surprise: Vec<f32> = (0..=n).map(|k| (-((k as f32 + 0.5) / (n as f32 + 1.0)).ln()).max(0.0)).collect();
-        Self { columns: rows.columns().into_iter().map(|column| Column::new(column.to_vec(), &surprise)).collect() }
+        let column = |column: ArrayView1<'_, f32>| {
+            give_way();
+            Column::new(column.to_vec(), &surprise)
+        };
+        Self { columns: rows.columns().into_iter().map(column).collect() }
     }
 
     /// Appends the weighted sum of surprises of each row; `x` and `mask` (1 observed) are `[rows, n_inputs]`, `weights`

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rows;
 use super::config::Config;
-use crate::model::{AdmissionScale, Model, Workspace};
+use crate::model::{AdmissionScale, Model};
 use crate::record::{Partition, RecordId};
 
 /// Rows after which the threshold moves.
@@ -19,8 +19,6 @@ const BLOCK: u32 = 64;
 /// Share of the mean variance that is added to each input's, so that an input that is always reconstructed exactly does
 /// not decide alone.
 const FLOOR: f64 = 0.05;
-/// Rows that are scored at a time, which bounds the memory of a round.
-const CHUNK: usize = 1024;
 
 /// The threshold of admission and what it has seen; carried from round to round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -117,13 +115,11 @@ impl Admission {
     pub fn decide(&mut self, champion: &Model, rows: &Rows, config: &Config) -> Vec<bool> {
         let scale = &champion.admission;
         let mut threshold = self.threshold.unwrap_or(scale.z95);
-        let mut workspace = Workspace::new();
         let mut scores = Vec::with_capacity(rows.len());
         let weights = inverse_variances(&scale.variance, champion.preprocessor.column_weights());
-        for chunk in rows.values.axis_chunks_iter(ndarray::Axis(0), CHUNK) {
-            champion.score(chunk, &mut workspace);
+        champion.score_all(rows.values.view(), |_, workspace| {
             log_scores(workspace.x(), workspace.recons(), workspace.mask(), &weights, &mut scores);
-        }
+        });
         let mut admitted = Vec::with_capacity(rows.len());
         for (id, score) in rows.ids.iter().zip(scores) {
             let next = self.next.entry(id.partition).or_default();

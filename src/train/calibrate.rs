@@ -18,6 +18,7 @@ use crate::record::RecordId;
 use crate::sae::{Autoencoder, Forward};
 use crate::score::{Cards, FIRES, HeldOut, MembersConfig, Unit, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail};
+use crate::turn::give_way;
 
 /// Newest admitted held-out rows that set location and scale.
 const RING: usize = 512;
@@ -39,6 +40,27 @@ impl Standardised {
         let mut rows = Self { x: zeros(), mask: zeros() };
         preprocessor.transform(raw, rows.x.view_mut(), rows.mask.view_mut());
         rows
+    }
+}
+
+/// Rows as an autoencoder sees them.
+struct Reconstructed {
+    standardised: Standardised,
+    forward: Forward<f32>,
+    /// Mean squared residual of each row, `[rows]`.
+    raw: Vec<f64>,
+}
+
+impl Reconstructed {
+    fn new(preprocessor: &Preprocessor, autoencoder: &Autoencoder<f32>, rows: ArrayView2<'_, f32>) -> Self {
+        let standardised = Standardised::new(preprocessor, rows);
+        give_way();
+        let (mut forward, mut raw) = (Forward::default(), Vec::new());
+        let (x, mask) = (standardised.x.view(), standardised.mask.view());
+        autoencoder.forward(x, mask, &mut forward);
+        give_way();
+        mean_squared_residuals(x, forward.recons(), mask, preprocessor.column_weights(), &mut raw);
+        Self { standardised, forward, raw }
     }
 }
 
@@ -68,12 +90,9 @@ pub(super) fn calibrate(
 ) -> Fitted {
     let Material { rows, admitted, countable, parent, .. } = material;
     let held = held_out(rows, admitted);
-    let standardised = Standardised::new(&preprocessor, rows.values.select(Axis(0), &held).view());
-    let mut forward = Forward::default();
-    autoencoder.forward(standardised.x.view(), standardised.mask.view(), &mut forward);
-    let mut raw = Vec::new();
+    let Reconstructed { standardised, forward, mut raw } =
+        Reconstructed::new(&preprocessor, &autoencoder, rows.values.select(Axis(0), &held).view());
     let weights = preprocessor.column_weights();
-    mean_squared_residuals(standardised.x.view(), forward.recons(), standardised.mask.view(), weights, &mut raw);
 
     let ordinary: Vec<usize> = (0..held.len()).filter(|&i| admitted[held[i]] && raw[i].is_finite()).collect();
     let newest = &ordinary[ordinary.len().saturating_sub(RING)..];
@@ -86,12 +105,14 @@ pub(super) fn calibrate(
         members.combine(&scores, &mut raw);
         members
     });
+    give_way();
     let z = |i: usize| (Calibration::log(raw[i]) - residual.location) / residual.scale;
     let tail = grow(
         ordinary.iter().map(|&i| z(i)).collect(),
         (0..held.len()).filter(|&i| countable[held[i]]).map(z).collect(),
     );
 
+    give_way();
     let of = |matrix: ArrayView2<'_, f32>, rows: &[usize]| matrix.select(Axis(0), rows);
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
     let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
@@ -104,6 +125,7 @@ pub(super) fn calibrate(
         latents_dead_ratio: dead_ratio(&latents),
         ..counts(admitted)
     };
+    give_way();
     Fitted {
         cards: Cards::new(&HeldOut {
             names: &names.iter().map(String::as_str).collect::<Vec<_>>(),

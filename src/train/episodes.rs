@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Model, Workspace};
+use crate::model::Model;
 use crate::record::{Partition, RecordId};
 
 use super::Rows;
@@ -27,17 +27,13 @@ const BELIEVED: f64 = 10.0 * REMARKABLE;
 const TOKENS_MAX: f64 = 10.0;
 /// With a larger share of remarkable rows the stream itself has changed, and the champion's word means nothing.
 const SHIFT_SHARE: f64 = 0.5;
-/// Rows scored at a time, which bounds the memory of a round.
-const CHUNK: usize = 1024;
 
 /// Says for each of `rows`, in time order, whether it may set the threshold.
 pub(super) fn countable(champion: &Model, rows: &Rows) -> Vec<bool> {
-    let mut workspace = Workspace::new();
     let mut p_values = Vec::with_capacity(rows.len());
-    for chunk in rows.values.axis_chunks_iter(ndarray::Axis(0), CHUNK) {
-        champion.score(chunk, &mut workspace);
+    champion.score_all(rows.values.view(), |_, workspace| {
         p_values.extend(workspace.z().iter().map(|&z| champion.calibration.tail.p_value(z)));
-    }
+    });
     keep_openers(&rows.ids, &p_values)
 }
 

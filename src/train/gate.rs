@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::Rows;
 use super::holdout::is_holdout;
 use super::learn::rng;
-use crate::model::{Model, Workspace};
+use crate::model::Model;
 use crate::sae::Kind;
-use crate::score::ranking;
+use crate::score::{Fidelity, Seen, ranking};
+use crate::turn::give_way;
 use bootstrap::mean_interval;
 pub use live::planted;
 use units::CommonUnits;
@@ -36,8 +37,6 @@ const ROWS_MIN: usize = 16;
 const CORRUPTED_MIN: usize = 512;
 /// One-sided level of the bootstrap.
 const LEVEL: f64 = 0.05;
-/// Rows scored at a time.
-const CHUNK: usize = 1024;
 
 /// What a challenger must show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -326,19 +325,21 @@ struct Health {
 
 impl Health {
     fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
-        let mut workspace = Workspace::new();
-        model.score(holdout, &mut workspace);
-        // Every row was admitted, so every row can be scored.
-        let n_finite = workspace.raw().iter().filter(|raw| raw.is_finite()).count();
+        let (mut n_finite, mut fidelity) = (0, Fidelity::default());
+        model.score_all(holdout, |_, workspace| {
+            // Every row was admitted, so every row can be scored.
+            n_finite += workspace.raw().iter().filter(|raw| raw.is_finite()).count();
+            let (x, mask, recons, latents) = (workspace.x(), workspace.mask(), workspace.recons(), workspace.latents());
+            fidelity.add(Seen { x, mask, recons, latents });
+        });
+        give_way();
         let calibration = &model.calibration;
         let calibrated = calibration.location.is_finite() && calibration.scale.is_finite();
-        let latents = workspace.latents();
-        let n_dead = latents.columns().into_iter().filter(|column| column.iter().all(|f| *f == 0.0)).count();
         Self {
             finite: if calibrated { n_finite as f64 / holdout.nrows().max(1) as f64 } else { 0.0 },
-            explained: workspace.explained_variance(),
-            dead: n_dead as f64 / latents.ncols().max(1) as f64,
-            active: workspace.latents_active_mean() / model.autoencoder.k.max(1) as f64,
+            explained: fidelity.explained_variance(0.0),
+            dead: fidelity.latents_dead_ratio(),
+            active: fidelity.latents_active_mean() / model.autoencoder.k.max(1) as f64,
         }
     }
 }
@@ -355,6 +356,7 @@ impl Pair<'_> {
     fn residuals(&self, evidence: &Evidence, config: &GateConfig) -> Comparison {
         let holdout = evidence.holdout.view();
         let units = CommonUnits::of(self.champion, holdout);
+        give_way();
         let (before, after) = (units.residuals(self.champion, holdout), units.residuals(self.challenger, holdout));
         let pairs = before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite());
         let pairs = trimmed(pairs.collect());
@@ -364,6 +366,7 @@ impl Pair<'_> {
         let mut rng = rng(evidence.seed, Purpose::Bootstrap as u64);
         let (low, high) = mean_interval(&gains, config.resamples, LEVEL, &mut rng);
         let whole = champion.max(f64::MIN_POSITIVE);
+        give_way();
         let limit = champion + config.harm * units.variance(self.champion, holdout);
         let (gain, low, high) = ((champion - challenger) / whole, low / whole, high / whole);
         let check = |name: &str, champion, challenger, limit, passed| Check {
@@ -390,12 +393,15 @@ impl Pair<'_> {
         let n = holdout.nrows().max(CORRUPTED_MIN);
         let mut rng = rng(evidence.seed, Purpose::Corruption as u64);
         let scales = live::scales(holdout);
+        give_way();
         let swapped = corrupt::swapped(holdout, n, &mut rng);
         let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
         let [before, after] = [self.champion, self.challenger].map(|model| z_scores(model, holdout));
         let check = |name: &str, rows: &Array2<f32>| {
             let champion = separation(&before, &z_scores(self.champion, rows.view()));
+            give_way();
             let challenger = separation(&after, &z_scores(self.challenger, rows.view()));
+            give_way();
             let limit = config.sensitivity * champion;
             Check { name: name.to_owned(), champion, challenger, limit, passed: challenger >= limit }
         };
@@ -432,6 +438,7 @@ impl Pair<'_> {
         let (before, after) = (z_scores(self.champion, holdout), z_scores(self.challenger, holdout));
         let (before, after): (Vec<f64>, Vec<f64>) =
             before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite()).unzip();
+        give_way();
         let correlation = ranking::spearman(&before, &after).unwrap_or(0.0);
         let (limit, passed) = (config.correlation, correlation >= config.correlation);
         Check { name: "rank correlation".to_owned(), champion: 1.0, challenger: correlation, limit, passed }
@@ -453,11 +460,8 @@ fn below(model: &Model, rows: &Array2<f32>, p: f64) -> Vec<bool> {
 
 /// The standardised scores of raw rows.
 fn z_scores(model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
-    let (mut workspace, mut scores) = (Workspace::new(), Vec::with_capacity(rows.nrows()));
-    for chunk in rows.axis_chunks_iter(Axis(0), CHUNK) {
-        model.score(chunk, &mut workspace);
-        scores.extend_from_slice(workspace.z());
-    }
+    let mut scores = Vec::with_capacity(rows.nrows());
+    model.score_all(rows, |_, workspace| scores.extend_from_slice(workspace.z()));
     scores
 }
 

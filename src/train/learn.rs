@@ -12,6 +12,7 @@ use super::holdout::mix;
 use super::validation::Validation;
 use super::{OnProgress, Progress, Stage, TrainError};
 use crate::sae::{Autoencoder, Config, Example, Kind, Learner, Method, Pace, StartError, pca};
+use crate::turn::give_way;
 
 /// Steps that may be not finite before the training is given up.
 const NOT_FINITE_MAX: u32 = 3;
@@ -105,6 +106,7 @@ pub(super) fn learn(
             }
         }
         plan.report(step + 1, loss, progress)?;
+        give_way();
         if validation.as_mut().is_some_and(|judge| !judge.goes_on(step + 1, model, &mut learner)) {
             break;
         }

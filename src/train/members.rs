@@ -7,10 +7,11 @@ use ndarray::Axis;
 
 use super::calibrate::{Material, Standardised};
 use super::holdout::is_holdout;
-use crate::model::Model;
+use crate::model::{BATCH_ROWS, Model};
 use crate::preprocess::Preprocessor;
 use crate::score::{MemberScores, Members, Unit, Units};
 use crate::threshold::median_and_mad;
+use crate::turn::give_way;
 
 /// The memory of the newest admitted rows that are not held out; none where the configuration or the rows are too few.
 pub(super) fn remember(preprocessor: &Preprocessor, material: Material<'_>) -> Option<Members> {
@@ -46,8 +47,14 @@ pub(super) fn follow(parent: Option<Unit>, measured: Unit) -> Unit {
 
 /// What memory and tails say of held-out rows.
 pub(super) fn measure(members: &Members, held: &Standardised, weights: &[f32]) -> MemberScores {
-    let mut scores = MemberScores::default();
-    members.measure(held.x.view(), held.mask.view(), weights, &mut scores);
+    let (mut scores, mut batch) = (MemberScores::default(), MemberScores::default());
+    let batches = held.x.axis_chunks_iter(Axis(0), BATCH_ROWS).zip(held.mask.axis_chunks_iter(Axis(0), BATCH_ROWS));
+    for (x, mask) in batches {
+        members.measure(x, mask, weights, &mut batch);
+        scores.memory.extend_from_slice(&batch.memory);
+        scores.tails.extend_from_slice(&batch.tails);
+        give_way();
+    }
     scores
 }
 

@@ -13,7 +13,7 @@ mod psi;
 
 use std::collections::VecDeque;
 
-use ndarray::{ArrayView1, Axis};
+use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
 
 use self::adwin::{Adwin, Cut};
@@ -21,7 +21,7 @@ use self::dependence::Dependence;
 use self::page_hinkley::PageHinkley;
 use self::psi::psi;
 use super::Rows;
-use crate::model::{Model, Workspace};
+use crate::model::Model;
 use crate::preprocess::CLIP;
 
 /// Probability of a false alarm of ADWIN, a test.
@@ -42,8 +42,6 @@ const CLIPPED: (f64, f64) = (5.0, 2e-4);
 const SHIFTED: f64 = 0.95;
 /// Change of a feature's share of missing values that means another schema.
 const MISSING: f64 = 0.5;
-/// Rows that are scored at a time.
-const CHUNK: usize = 256;
 
 /// What has become of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,18 +131,15 @@ impl Drift {
 
     /// Takes the stream's next rows in their order. Rows with too little observed to be scored count for features only.
     pub fn observe(&mut self, model: &Model, rows: &Rows) {
-        let mut workspace = Workspace::new();
-        for chunk in rows.values.axis_chunks_iter(Axis(0), CHUNK) {
-            model.score(chunk, &mut workspace);
-            let inputs = workspace.x();
-            for ((raw, inputs), z) in chunk.rows().into_iter().zip(inputs.rows()).zip(workspace.z()) {
-                self.remember(model, raw, inputs);
+        model.score_all(rows.values.view(), |first, workspace| {
+            for (i, (inputs, z)) in workspace.x().rows().into_iter().zip(workspace.z()).enumerate() {
+                self.remember(model, rows.values.row(first + i), inputs);
                 if z.is_nan() {
                     continue;
                 }
                 self.follow(place(model.calibration.tail.sorted(), *z));
             }
-        }
+        });
     }
 
     /// Takes the place of the next score among those of the reference.

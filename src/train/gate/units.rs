@@ -3,11 +3,11 @@
 //! MODEL 3.5: each model standardises by a scaler of its own, so a challenger with a larger scale would win by that
 //! alone. Residuals go back to raw units and are divided by one robust scale of the held-out rows, input by input.
 
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2};
 
-use super::CHUNK;
-use crate::model::{Model, Workspace};
+use crate::model::Model;
 use crate::threshold::median_and_mad;
+use crate::train::calibrate::Standardised;
 
 /// Largest residual that counts, in robust scales: one value out of all bounds must not decide.
 const CAP: f64 = 8.0;
@@ -20,9 +20,7 @@ pub(super) struct CommonUnits {
 impl CommonUnits {
     /// The scales of the inputs on held-out raw rows `[rows, n_features]`, as `model` encodes them.
     pub(super) fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
-        let mut workspace = Workspace::new();
-        model.score(holdout, &mut workspace);
-        let (x, mask) = (workspace.x(), workspace.mask());
+        let Standardised { x, mask } = Standardised::new(&model.preprocessor, holdout);
         let scale = |(j, scaler): (usize, &crate::preprocess::Scaler)| {
             let observed = x.column(j).into_iter().zip(mask.column(j)).filter(|(_, m)| **m > 0.0);
             robust_scale(observed.map(|(x, _)| f64::from(*x)).collect()).unwrap_or(1.0) * scaler.std
@@ -33,9 +31,7 @@ impl CommonUnits {
     /// The mean squared deviation of `rows` from their means under `model`, capped and in these units like a residual: what
     /// there is to explain.
     pub(super) fn variance(&self, model: &Model, rows: ArrayView2<'_, f32>) -> f64 {
-        let mut workspace = Workspace::new();
-        model.score(rows, &mut workspace);
-        let (x, mask) = (workspace.x(), workspace.mask());
+        let Standardised { x, mask } = Standardised::new(&model.preprocessor, rows);
         let (mut sum, mut total) = (0.0, 0.0);
         let scalers = model.preprocessor.scalers().iter().zip(&self.scales).zip(model.preprocessor.column_weights());
         for (j, ((scaler, scale), weight)) in scalers.enumerate() {
@@ -52,20 +48,16 @@ impl CommonUnits {
     /// The weighted mean of the capped squared residuals of each row under `model`, in these units; NaN where under half
     /// of a row is observed.
     pub(super) fn residuals(&self, model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
-        let mut workspace = Workspace::new();
         let weights = model.preprocessor.column_weights();
         let least = crate::score::least_observed(weights);
         let units = model.preprocessor.scalers().iter().zip(&self.scales).map(|(scaler, scale)| scaler.std / scale);
         let units: Vec<f64> = units.collect();
         let mut out = Vec::with_capacity(rows.nrows());
-        for chunk in rows.axis_chunks_iter(Axis(0), CHUNK) {
-            model.score(chunk, &mut workspace);
+        model.score_all(rows, |_, workspace| {
             let (x, recons, mask) = (workspace.x(), workspace.recons(), workspace.mask());
-            out.extend(
-                (0..chunk.nrows())
-                    .map(|i| row_residual([x.row(i), recons.row(i), mask.row(i)], weights, &units, least)),
-            );
-        }
+            let of = |i: usize| row_residual([x.row(i), recons.row(i), mask.row(i)], weights, &units, least);
+            out.extend((0..x.nrows()).map(of));
+        });
         out
     }
 }
