@@ -87,6 +87,18 @@ proptest! {
         assert_close(&scores(values.view()), &singly)?;
     }
 
+    /// So a round scores its rows; the last batch has fewer.
+    #[test]
+    fn rows_in_many_batches_score_as_in_one_and_keep_their_places(seed in 0..1000_u64, n in 0..200_usize) {
+        let values = rows(n, seed, 4);
+        let mut in_batches = vec![f64::NAN; n];
+        model().score_all(values.view(), |first, workspace| {
+            in_batches[first..][..workspace.z().len()].copy_from_slice(workspace.z());
+        });
+        prop_assert!(in_batches.iter().all(|z| z.is_finite()), "every row is scored");
+        assert_close(&scores(values.view()), &in_batches)?;
+    }
+
     #[test]
     fn duplicates_in_a_batch_score_alike_and_leave_the_others(seed in 0..1000_u64, n in 1..5_usize) {
         let values = rows(12, seed, 4);
