@@ -242,11 +242,11 @@ fn main() {
     if wanted == "threads" {
         return threads();
     }
+    strayd::cli::pick_kernels(); // as the daemon does
+    blas::init(); // one thread, too
     if wanted == "beside" {
-        blas::init();
         return beside();
     }
-    blas::init(); // one thread, as in the daemon
     println!("{}\n", blas::info());
     steps();
     println!("\nMODEL 6.4: {:.2} s", recovery());

@@ -1,4 +1,4 @@
-//! Links OpenBLAS, holds it to one thread, and sees that its kernels are the processor's.
+//! Links OpenBLAS, holds it to one thread, and tells where it has picked kernels of another processor.
 //!
 //! Two BLAS threads cost more than twice the processor time of one for our small products, and oversubscribe the cores
 //! that lanes already use. One of two files with `unsafe` in it; it never does arithmetic of its own.

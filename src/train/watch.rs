@@ -88,8 +88,8 @@ pub fn condemns(seen: &Seen) -> Option<String> {
     }
     let found = (promoted.n_planted_found, previous.n_planted_found);
     // None where so many are expected is no chance.
-    let is_no_chance =
-        found.1 as f64 >= PLANTED_SHARE_MIN * *n_planted as f64 && (-(found.1 as f64)).exp() < CHANCE_MAX;
+    let expected = found.1 as f64;
+    let is_no_chance = expected >= PLANTED_SHARE_MIN * *n_planted as f64 && (-expected).exp() < CHANCE_MAX;
     if *n_planted >= PLANTED_MIN && found.0 == 0 && is_no_chance {
         return Some(format!("it finds none of {n_planted} planted anomalies, the model before it {}", found.1));
     }
