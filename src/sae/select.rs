@@ -53,21 +53,25 @@ struct Bracket<F, const N: usize> {
 fn search<F: Real, const N: usize>(group: &mut [F], k: usize) {
     let (zero, width, k) = (F::zero(), group.len() / N, k as u32);
     let mut at = Bracket { low: [zero; N], high: [zero; N], n_low: [k; N], n_high: [k; N] };
+    let mut goes_on = [0; N];
     for (i, row) in group.chunks_exact_mut(width).enumerate() {
         let largest = rectify(row);
         let n_positive = n_above(row, zero);
         if n_positive > k {
             (at.high[i], at.n_low[i], at.n_high[i]) = (largest, n_positive, 0);
+            goes_on[i] = 1;
         }
     }
-    let (mut by_line, mut is_open) = (true, true);
-    while is_open {
+    let (mut by_line, mut n) = (true, [0; N]);
+    let mut open = Open::default();
+    open.keep(&mut at, goes_on);
+    while open.n > 0 {
         let middle = at.probe(k, by_line);
-        let mut n = [0; N];
-        for ((n, row), middle) in n.iter_mut().zip(group.chunks_exact(width)).zip(middle) {
-            *n = n_above(row, middle);
+        for &i in &open.rows[..open.n] {
+            n[i] = n_above(&group[i * width..][..width], middle[i]);
         }
-        is_open = at.narrow(middle, n, k);
+        goes_on = at.narrow(middle, n, k);
+        open.keep(&mut at, goes_on);
         by_line = !by_line;
     }
     for (i, row) in group.chunks_exact_mut(width).enumerate() {
@@ -100,6 +104,34 @@ fn search_one<F: Real>(row: &mut [F], k: usize) {
     cut(row, at.high[0], k - at.n_high[0]);
 }
 
+/// The rows whose search goes on: half of them end after half as many counts as the last.
+struct Open<const N: usize> {
+    rows: [usize; N],
+    n: usize,
+}
+
+impl<const N: usize> Default for Open<N> {
+    fn default() -> Self {
+        Self { rows: [0; N], n: 0 }
+    }
+}
+
+impl<const N: usize> Open<N> {
+    /// Keeps the rows that go on and ends the search in the others for good: they are no longer counted.
+    #[inline(always)]
+    fn keep<F: Real>(&mut self, at: &mut Bracket<F, N>, goes_on: [u32; N]) {
+        for i in 0..N {
+            at.low[i] = if goes_on[i] == 0 { at.high[i] } else { at.low[i] };
+        }
+        self.n = 0;
+        for i in 0..N {
+            // Written in any case and left behind where it ends: this has no branch to mispredict.
+            self.rows[self.n] = i;
+            self.n += goes_on[i] as usize;
+        }
+    }
+}
+
 impl<F: Real, const N: usize> Bracket<F, N> {
     /// Where to count next.
     #[inline(always)]
@@ -117,19 +149,19 @@ impl<F: Real, const N: usize> Bracket<F, N> {
         middle
     }
 
-    /// Takes in how many entries exceed `middle`; whether any search goes on.
+    /// Takes in how many entries exceed `middle`; 1 for each search that goes on.
     #[inline(always)]
     #[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the loop from becoming wide")]
-    fn narrow(&mut self, middle: [F; N], n: [u32; N], k: u32) -> bool {
-        let mut is_open = [0; N];
+    fn narrow(&mut self, middle: [F; N], n: [u32; N], k: u32) -> [u32; N] {
+        let mut goes_on = [0; N];
         for i in 0..N {
             let is_inside = (middle[i] > self.low[i]) & (middle[i] < self.high[i]);
             let (rises, falls) = (is_inside & (n[i] >= k), is_inside & (n[i] <= k));
             (self.low[i], self.n_low[i]) = if rises { (middle[i], n[i]) } else { (self.low[i], self.n_low[i]) };
             (self.high[i], self.n_high[i]) = if falls { (middle[i], n[i]) } else { (self.high[i], self.n_high[i]) };
-            is_open[i] = u32::from(is_inside & (n[i] != k));
+            goes_on[i] = u32::from(is_inside & (n[i] != k));
         }
-        is_open != [0; N]
+        goes_on
     }
 }
 
