@@ -20,8 +20,8 @@ use strayd::record::RecordId;
 use strayd::registry::{self, Directory, Registry};
 use strayd::threshold::Tail;
 use strayd::train::{
-    Admission, Config, Decision, Evidence, Fitted, GateConfig, Outcome, Progress, Round, Rows, Start, fit, judge,
-    refit, refresh,
+    Admission, Config, Decision, Evidence, Fitted, GateConfig, Opinions, Outcome, Progress, Round, Rows, Selection,
+    Start, fit, judge, refit, refresh,
 };
 
 const D: usize = 12;
@@ -103,10 +103,16 @@ fn recall(model: &Model, attack: &Array2<f32>) -> f64 {
     scores.iter().filter(|z| **z > limit).count() as f64 / scores.len() as f64
 }
 
+/// Which of `rows` the champion itself admits.
+fn admitted(champion: &Model, admission: &Admission, rows: &Rows) -> Vec<bool> {
+    let nobody = Opinions::none(rows.values.ncols());
+    Selection::new(champion, rows, &nobody, &mut admission.clone(), &Config::default()).admitted
+}
+
 /// What the gate says of `challenger`, on the rows that the champion itself admits.
 fn verdict(champion: &Model, challenger: &Model, admission: &Admission, rows: &Rows) -> Decision {
     let gate = GateConfig::default();
-    let admitted = admission.clone().decide(champion, rows, &Config::default());
+    let admitted = admitted(champion, admission, rows);
     judge(champion, challenger, &Evidence::new(rows, &admitted, Q, 5, &gate), &gate)
 }
 
@@ -120,8 +126,7 @@ fn an_attack_in_the_retraining_window_is_not_learnt() {
         let rows = window(share, &mut rng);
         for start in [Start::Warm, Start::Fresh] {
             let fitted = round(&champion, &rows, &mut admission.clone(), start);
-            let kept = refresh(&champion, &rows, &fitted.admitted, &vec![false; rows.len()], &Config::default())
-                .into_model(3, 0);
+            let kept = refresh(&champion, &rows, &fitted.selection, &Config::default()).into_model(3, 0);
             let challenger = fitted.into_model(2, 0);
             let (of_challenger, of_kept) = (recall(&challenger, &attack), recall(&kept, &attack));
             assert!(of_challenger >= 0.95, "{share} attacked, {start:?}: recall {of_challenger}");
@@ -177,7 +182,7 @@ fn bad_challengers_are_rejected_and_a_tie_keeps_the_champion() {
     assert_ne!(decision.outcome, Outcome::Promote, "{decision:?}");
     // One that alerts on nothing is caught by what is known to be anomalous.
     let gate = GateConfig::default();
-    let admitted = admission.clone().decide(&champion, &rows, &Config::default());
+    let admitted = admitted(&champion, &admission, &rows);
     let mut evidence = Evidence::new(&rows, &admitted, Q, 5, &gate);
     evidence.canaries = attacked(50, &mut rng);
     let decision = judge(&champion, &blunt, &evidence, &gate);

@@ -17,7 +17,7 @@ use crate::model::{Chunk, Lineage, Model, features};
 use crate::record::RecordId;
 use crate::registry::{Registry, RegistryError};
 use crate::schema_registry::Schemas;
-use crate::train::{self, Admission, Fitted, OnProgress, Opinions, Round, Rows, Start, TrainError};
+use crate::train::{self, Admission, Fitted, OnProgress, Opinions, Round, Rows, Selection, Start, TrainError};
 use crate::{blas, decode};
 
 /// A model that was trained again.
@@ -234,9 +234,8 @@ fn train_again(again: Again<'_>, recipe: Recipe, progress: OnProgress<'_>) -> Re
     parent.cards.next_id = lineage.next_latent;
     if lineage.reason == train::REFRESHED {
         let rows = opinions.joined(&sample.rows.newest(config.rows_max));
-        let mut admitted = admission.decide(&champion, &rows, &config);
-        opinions.overrule(&rows, &mut admitted);
-        return Ok(train::refresh(&parent, &rows, &admitted, &opinions.told(&rows), &config));
+        let selection = Selection::new(&champion, &rows, &opinions, &mut admission, &config);
+        return Ok(train::refresh(&parent, &rows, &selection, &config));
     }
     let (rows, seed) = (&sample.rows, lineage.seed);
     let round = Round { champion: &champion, challenger: Some(&parent), rows, start, opinions: Some(&opinions), seed };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rows;
 use super::config::Config;
-use crate::model::{AdmissionScale, Model};
+use crate::model::AdmissionScale;
 use crate::record::{Partition, RecordId};
 
 /// Rows after which the threshold moves.
@@ -110,18 +110,12 @@ impl Admission {
         self.rejected.retain(|id| oldest.get(&id.partition).is_some_and(|first| id.offset >= *first));
     }
 
-    /// Decides for each of `rows`, in time order, with the champion's scores; only rows not seen before move the
-    /// threshold.
-    pub fn decide(&mut self, champion: &Model, rows: &Rows, config: &Config) -> Vec<bool> {
-        let scale = &champion.admission;
+    /// Decides for each of `rows`, in time order, by the champion's log `scores` `[rows]`, standardised by its `scale`;
+    /// only rows not seen before move the threshold.
+    pub(super) fn decide(&mut self, scale: &AdmissionScale, rows: &Rows, scores: &[f64], config: &Config) -> Vec<bool> {
         let mut threshold = self.threshold.unwrap_or(scale.z95);
-        let mut scores = Vec::with_capacity(rows.len());
-        let weights = inverse_variances(&scale.variance, champion.preprocessor.column_weights());
-        champion.score_all(rows.values.view(), |_, workspace| {
-            log_scores(workspace.x(), workspace.recons(), workspace.mask(), &weights, &mut scores);
-        });
         let mut admitted = Vec::with_capacity(rows.len());
-        for (id, score) in rows.ids.iter().zip(scores) {
+        for (id, &score) in rows.ids.iter().zip(scores) {
             let next = self.next.entry(id.partition).or_default();
             if id.offset < *next {
                 admitted.push(!score.is_nan() && !self.rejected.contains(id));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::calibrate::{Material, calibrate};
 use super::fit::{Pass, ROWS_MIN, readmit, usable};
 use super::holdout::is_holdout;
-use super::{Fitted, Rows, TrainError};
+use super::{Fitted, Rows, Selection, TrainError};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::Autoencoder;
 use crate::score::MembersConfig;
@@ -25,7 +25,7 @@ pub fn adopt(
     autoencoder: Autoencoder<f32>,
     rows: &Rows,
 ) -> Result<Fitted, TrainError> {
-    let (n_rows, n_features) = rows.values.dim();
+    let n_features = rows.values.ncols();
     if n_features != schema.n_features() {
         return Err(TrainError::Width { got: n_features, expected: schema.n_features() });
     }
@@ -37,9 +37,7 @@ pub fn adopt(
     let held: Vec<bool> = rows.ids.iter().map(|id| is_holdout(*id)).collect();
     let pass = Pass { preprocessor, autoencoder, loss: 0.0 };
     let admitted = readmit(&pass.log_scores(rows), &usable, &held);
-    let countable = vec![true; n_rows];
-    let members = MembersConfig::default();
-    let (told, members) = (vec![false; n_rows], &members);
-    let material = Material { rows, admitted: &admitted, countable: &countable, told: &told, members, parent: None };
+    let (selection, members) = (Selection::of_history(admitted), MembersConfig::default());
+    let material = Material { rows, selection: &selection, members: &members, parent: None };
     Ok(calibrate(schema, pass.preprocessor, pass.autoencoder, material))
 }

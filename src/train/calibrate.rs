@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::drift::n_clipped;
 use super::holdout::is_holdout;
 use super::members::{follow, measure, remember, unit, with_units};
-use super::{Fitted, Report, Rows};
+use super::{Fitted, Report, Rows, Selection};
 use crate::model::{AdmissionScale, Lineage, Model, Reference};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
@@ -69,12 +69,8 @@ impl Reconstructed {
 pub(super) struct Material<'a> {
     /// All rows, in time order.
     pub rows: &'a Rows,
-    /// Which of them are ordinary, `[rows]`.
-    pub admitted: &'a [bool],
-    /// Which of them may set the threshold, `[rows]`.
-    pub countable: &'a [bool],
-    /// Which of them people have called ordinary, `[rows]`: they are remembered whatever their age.
-    pub told: &'a [bool],
+    /// What each of them may be used for.
+    pub selection: &'a Selection,
     /// The members beside the autoencoder.
     pub members: &'a MembersConfig,
     /// The model that this one carries on, whose units it keeps; none where weights or scaler are new.
@@ -88,7 +84,7 @@ pub(super) fn calibrate(
     autoencoder: Autoencoder<f32>,
     material: Material<'_>,
 ) -> Fitted {
-    let Material { rows, admitted, countable, parent, .. } = material;
+    let Material { rows, selection: Selection { admitted, countable, .. }, parent, .. } = material;
     let held = held_out(rows, admitted);
     let Reconstructed { standardised, forward, mut raw } =
         Reconstructed::new(&preprocessor, &autoencoder, rows.values.select(Axis(0), &held).view());
@@ -149,7 +145,7 @@ pub(super) fn calibrate(
         autoencoder,
         report,
         rejected: rejected(rows, admitted),
-        admitted: admitted.to_vec(),
+        selection: material.selection.clone(),
     }
 }
 

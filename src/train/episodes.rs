@@ -7,10 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Model;
 use crate::record::{Partition, RecordId};
-
-use super::Rows;
 
 /// p-value below which the champion finds a row remarkable: about where the published threshold lies.
 const REMARKABLE: f64 = 1e-3;
@@ -28,17 +25,8 @@ const TOKENS_MAX: f64 = 10.0;
 /// With a larger share of remarkable rows the stream itself has changed, and the champion's word means nothing.
 const SHIFT_SHARE: f64 = 0.5;
 
-/// Says for each of `rows`, in time order, whether it may set the threshold.
-pub(super) fn countable(champion: &Model, rows: &Rows) -> Vec<bool> {
-    let mut p_values = Vec::with_capacity(rows.len());
-    champion.score_all(rows.values.view(), |_, workspace| {
-        p_values.extend(workspace.z().iter().map(|&z| champion.calibration.tail.p_value(z)));
-    });
-    keep_openers(&rows.ids, &p_values)
-}
-
-/// Says which rows are kept, given what the champion thinks of each.
-fn keep_openers(ids: &[RecordId], p_values: &[f64]) -> Vec<bool> {
+/// Says for each of the rows `ids`, in time order, whether it may set the threshold, given the champion's p-value of each.
+pub(super) fn countable(ids: &[RecordId], p_values: &[f64]) -> Vec<bool> {
     let n_remarkable = p_values.iter().filter(|p| **p <= REMARKABLE).count();
     if n_remarkable as f64 > SHIFT_SHARE * ids.len() as f64 {
         return vec![true; ids.len()];
@@ -72,7 +60,7 @@ mod tests {
 
     fn kept(p_values: &[f64]) -> Vec<bool> {
         let ids: Vec<RecordId> = (0..p_values.len() as i64).map(id).collect();
-        keep_openers(&ids, p_values)
+        countable(&ids, p_values)
     }
 
     #[test]

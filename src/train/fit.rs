@@ -15,7 +15,7 @@ use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
-use super::{Fitted, OnProgress, Rows, Stage, TrainError};
+use super::{Fitted, OnProgress, Rows, Selection, Stage, TrainError};
 use crate::model::Span;
 use crate::preprocess::{Preprocessor, Schema};
 use crate::sae::{Autoencoder, Forward, start};
@@ -74,15 +74,9 @@ pub fn fit(
     }
 
     let n_train = (0..n_rows).filter(|&i| admitted[i] && !held[i]).count();
-    let (countable, told) = (vec![true; n_rows], vec![false; n_rows]);
-    let material = Material {
-        rows,
-        admitted: &admitted,
-        countable: &countable,
-        told: &told,
-        members: &config.members,
-        parent: None,
-    };
+    let learnt = Span::around((0..n_rows).filter(|&i| admitted[i] && !held[i]).map(|i| rows.ids[i]));
+    let selection = Selection::of_history(admitted);
+    let material = Material { rows, selection: &selection, members: &config.members, parent: None };
     let mut fitted = calibrate(schema, last.preprocessor, last.autoencoder, material);
     fitted.report.n_train = n_train;
     fitted.report.n_steps = steps_total;
@@ -90,7 +84,7 @@ pub fn fit(
     fitted.lineage.seed = seed;
     fitted.lineage.curves = recorder.curves();
     fitted.lineage.n_rows_train = n_train as u64;
-    fitted.lineage.learnt = Span::around((0..n_rows).filter(|&i| admitted[i] && !held[i]).map(|i| rows.ids[i]));
+    fitted.lineage.learnt = learnt;
     fitted.lineage.config = serde_json::to_value(config).expect("a configuration of plain values is always JSON");
     Ok(fitted)
 }

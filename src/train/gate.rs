@@ -8,6 +8,7 @@
 mod bootstrap;
 mod corrupt;
 mod live;
+mod seen;
 mod units;
 
 use std::fmt;
@@ -20,10 +21,11 @@ use super::holdout::is_holdout;
 use super::learn::rng;
 use crate::model::Model;
 use crate::sae::Kind;
-use crate::score::{Fidelity, Seen, ranking};
+use crate::score::ranking;
 use crate::turn::give_way;
 use bootstrap::mean_interval;
 pub use live::planted;
+use seen::{Health, Seen};
 use units::CommonUnits;
 
 /// Newest rows whose quarantined ones must stay flagged. Older ones may be of a regime that has since been admitted.
@@ -224,16 +226,21 @@ enum Purpose {
     Corruption = 65,
 }
 
-/// Both models on the same rows.
+/// Both models, and what each makes of the held-out rows.
 struct Pair<'a> {
     champion: &'a Model,
     challenger: &'a Model,
+    before: Seen,
+    after: Seen,
 }
 
 /// Judges `challenger` against `champion`; both must have the same schema.
 pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: &GateConfig) -> Decision {
-    let n_holdout = evidence.holdout.nrows();
-    let mut checks = sound(champion, challenger, evidence.holdout.view());
+    let (holdout, n_holdout) = (evidence.holdout.view(), evidence.holdout.nrows());
+    let units = CommonUnits::of(champion, holdout);
+    let [before, after] = [champion, challenger].map(|model| Seen::by(model, holdout, &units));
+    let pair = Pair { champion, challenger, before, after };
+    let mut checks = pair.sound();
     let decided = |outcome, reason: String, checks, semantic_change| Decision {
         outcome,
         reason,
@@ -249,12 +256,11 @@ pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: 
         let reason = failed(&checks);
         return decided(Outcome::Reject, reason, checks, false);
     }
-    let pair = Pair { champion, challenger };
     checks.extend(pair.sensitivity(evidence, config));
     checks.extend(pair.stays_flagged(evidence, config));
-    let comparison = pair.residuals(evidence, config);
+    let comparison = pair.residuals(&units, evidence, config);
     checks.push(comparison.not_worse.clone());
-    let correlation = pair.correlation(evidence.holdout.view(), config);
+    let correlation = pair.correlation(config);
     let semantic_change = !correlation.passed;
     let harmed = checks.iter().any(|check| !check.passed);
     let reason = failed(&checks);
@@ -283,67 +289,6 @@ fn failed(checks: &[Check]) -> String {
     checks.iter().find(|check| !check.passed).map(words).unwrap_or_default()
 }
 
-/// Whether the challenger is a working autoencoder: finite, explains something, neither silent nor dense nor dead. Where
-/// the champion is beyond a limit itself, the challenger must be no worse.
-fn sound(champion: &Model, challenger: &Model, holdout: ArrayView2<'_, f32>) -> Vec<Check> {
-    let (before, after) = (Health::of(champion, holdout), Health::of(challenger, holdout));
-    let check = |name: &str, of: fn(&Health) -> f64, limit: f64, passed: fn(f64, f64) -> bool| {
-        let (champion, challenger) = (of(&before), of(&after));
-        Check { name: name.to_owned(), champion, challenger, limit, passed: passed(challenger, limit) }
-    };
-    let (least, most) = (0.5, 1.5);
-    let mut checks = vec![
-        check("share of finite scores", |health| health.finite, 1.0, |value, limit| value >= limit),
-        check("explained variance", |health| health.explained, before.explained.min(0.0), |value, limit| value > limit),
-        check("share of dead latents", |health| health.dead, before.dead.max(0.5), |value, limit| value <= limit),
-    ];
-    if matches!(challenger.autoencoder.kind, Kind::SatTopk | Kind::Topk | Kind::Batchtopk | Kind::Jumprelu) {
-        let least = least * before.active.min(1.0);
-        let most = most * before.active.max(1.0);
-        checks.push(check("active latents per k", |health| health.active, least, |value, limit| value >= limit));
-        checks.push(check(
-            "active latents per k, at most",
-            |health| health.active,
-            most,
-            |value, limit| value <= limit,
-        ));
-    }
-    checks
-}
-
-/// What says whether a model works at all.
-struct Health {
-    /// Share of the rows that have a finite score; 0 where the calibration is not finite.
-    finite: f64,
-    /// Share of the variance that is explained.
-    explained: f64,
-    /// Share of the latents that no row activates.
-    dead: f64,
-    /// Mean number of active latents of a row, per k.
-    active: f64,
-}
-
-impl Health {
-    fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
-        let (mut n_finite, mut fidelity) = (0, Fidelity::default());
-        model.score_all(holdout, |_, workspace| {
-            // Every row was admitted, so every row can be scored.
-            n_finite += workspace.raw().iter().filter(|raw| raw.is_finite()).count();
-            let (x, mask, recons, latents) = (workspace.x(), workspace.mask(), workspace.recons(), workspace.latents());
-            fidelity.add(Seen { x, mask, recons, latents });
-        });
-        give_way();
-        let calibration = &model.calibration;
-        let calibrated = calibration.location.is_finite() && calibration.scale.is_finite();
-        Self {
-            finite: if calibrated { n_finite as f64 / holdout.nrows().max(1) as f64 } else { 0.0 },
-            explained: fidelity.explained_variance(0.0),
-            dead: fidelity.latents_dead_ratio(),
-            active: fidelity.latents_active_mean() / model.autoencoder.k.max(1) as f64,
-        }
-    }
-}
-
 /// How the residuals of both compare.
 struct Comparison {
     not_worse: Check,
@@ -352,14 +297,42 @@ struct Comparison {
 }
 
 impl Pair<'_> {
+    /// Whether the challenger is a working autoencoder: finite, explains something, neither silent nor dense nor dead. Where
+    /// the champion is beyond a limit itself, the challenger must be no worse.
+    fn sound(&self) -> Vec<Check> {
+        let (before, after) = (&self.before.health, &self.after.health);
+        let check = |name: &str, of: fn(&Health) -> f64, limit: f64, passed: fn(f64, f64) -> bool| {
+            let (champion, challenger) = (of(before), of(after));
+            Check { name: name.to_owned(), champion, challenger, limit, passed: passed(challenger, limit) }
+        };
+        let (least, most) = (0.5, 1.5);
+        let mut checks = vec![
+            check("share of finite scores", |health| health.finite, 1.0, |value, limit| value >= limit),
+            check(
+                "explained variance",
+                |health| health.explained,
+                before.explained.min(0.0),
+                |value, limit| value > limit,
+            ),
+            check("share of dead latents", |health| health.dead, before.dead.max(0.5), |value, limit| value <= limit),
+        ];
+        if matches!(self.challenger.autoencoder.kind, Kind::SatTopk | Kind::Topk | Kind::Batchtopk | Kind::Jumprelu) {
+            let least = least * before.active.min(1.0);
+            let most = most * before.active.max(1.0);
+            checks.push(check("active latents per k", |health| health.active, least, |value, limit| value >= limit));
+            checks.push(check(
+                "active latents per k, at most",
+                |health| health.active,
+                most,
+                |value, limit| value <= limit,
+            ));
+        }
+        checks
+    }
+
     /// Condition 2: the trimmed mean residual in common units, and how sure the difference is.
-    fn residuals(&self, evidence: &Evidence, config: &GateConfig) -> Comparison {
-        let holdout = evidence.holdout.view();
-        let units = CommonUnits::of(self.champion, holdout);
-        give_way();
-        let (before, after) = (units.residuals(self.champion, holdout), units.residuals(self.challenger, holdout));
-        let pairs = before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite());
-        let pairs = trimmed(pairs.collect());
+    fn residuals(&self, units: &CommonUnits, evidence: &Evidence, config: &GateConfig) -> Comparison {
+        let pairs = trimmed(finite(&self.before.residuals, &self.after.residuals).collect());
         let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len().max(1) as f64;
         let (champion, challenger) = (mean(|pair| pair.0), mean(|pair| pair.1));
         let gains: Vec<f64> = pairs.iter().map(|(before, after)| before - after).collect();
@@ -367,7 +340,7 @@ impl Pair<'_> {
         let (low, high) = mean_interval(&gains, config.resamples, LEVEL, &mut rng);
         let whole = champion.max(f64::MIN_POSITIVE);
         give_way();
-        let limit = champion + config.harm * units.variance(self.champion, holdout);
+        let limit = champion + config.harm * units.variance(self.champion, evidence.holdout.view());
         let (gain, low, high) = ((champion - challenger) / whole, low / whole, high / whole);
         let check = |name: &str, champion, challenger, limit, passed| Check {
             name: name.to_owned(),
@@ -396,11 +369,10 @@ impl Pair<'_> {
         give_way();
         let swapped = corrupt::swapped(holdout, n, &mut rng);
         let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
-        let [before, after] = [self.champion, self.challenger].map(|model| z_scores(model, holdout));
         let check = |name: &str, rows: &Array2<f32>| {
-            let champion = separation(&before, &z_scores(self.champion, rows.view()));
+            let champion = separation(&self.before.z, &z_scores(self.champion, rows.view()));
             give_way();
-            let challenger = separation(&after, &z_scores(self.challenger, rows.view()));
+            let challenger = separation(&self.after.z, &z_scores(self.challenger, rows.view()));
             give_way();
             let limit = config.sensitivity * champion;
             Check { name: name.to_owned(), champion, challenger, limit, passed: challenger >= limit }
@@ -414,11 +386,12 @@ impl Pair<'_> {
         // An ordinary stream is flagged at this rate, by each of two models at other rows.
         let by_chance = 2.0 * q * evidence.n_newest as f64 + 2.0;
         let check = |name: &str, rows: &Array2<f32>, allowed: f64| {
-            let pairs = below(self.champion, rows, q).into_iter().zip(below(self.challenger, rows, q));
-            let of_flagged: Vec<bool> = pairs.filter(|(before, _)| *before).map(|(_, after)| after).collect();
+            let (before, after) = (below(self.champion, rows, q), below(self.challenger, rows, q));
+            let pairs = before.iter().zip(after);
+            let of_flagged: Vec<bool> = pairs.filter(|(before, _)| **before).map(|(_, after)| after).collect();
             let stays = if of_flagged.is_empty() { 1.0 } else { share(&of_flagged) };
             let n_lost = of_flagged.iter().filter(|flagged| !**flagged).count() as f64;
-            let (champion, limit) = (share(&below(self.champion, rows, q)), config.canaries);
+            let (champion, limit) = (share(&before), config.canaries);
             Check {
                 name: name.to_owned(),
                 champion,
@@ -434,15 +407,18 @@ impl Pair<'_> {
     }
 
     /// Condition 5: the rank correlation of both models' scores.
-    fn correlation(&self, holdout: ArrayView2<'_, f32>, config: &GateConfig) -> Check {
-        let (before, after) = (z_scores(self.champion, holdout), z_scores(self.challenger, holdout));
-        let (before, after): (Vec<f64>, Vec<f64>) =
-            before.into_iter().zip(after).filter(|(before, after)| before.is_finite() && after.is_finite()).unzip();
-        give_way();
+    fn correlation(&self, config: &GateConfig) -> Check {
+        let (before, after): (Vec<f64>, Vec<f64>) = finite(&self.before.z, &self.after.z).unzip();
         let correlation = ranking::spearman(&before, &after).unwrap_or(0.0);
         let (limit, passed) = (config.correlation, correlation >= config.correlation);
         Check { name: "rank correlation".to_owned(), champion: 1.0, challenger: correlation, limit, passed }
     }
+}
+
+/// What both say of each row of which both say something.
+fn finite<'a>(before: &'a [f64], after: &'a [f64]) -> impl Iterator<Item = (f64, f64)> + 'a {
+    let pairs = before.iter().copied().zip(after.iter().copied());
+    pairs.filter(|(before, after)| before.is_finite() && after.is_finite())
 }
 
 /// AUC-ROC of `planted` over `ordinary` scores; NaN are left out.

@@ -5,6 +5,7 @@
 
 use ndarray::Axis;
 
+use super::Selection;
 use super::calibrate::{Material, Standardised};
 use super::holdout::is_holdout;
 use crate::model::{BATCH_ROWS, Model};
@@ -16,7 +17,8 @@ use crate::turn::give_way;
 /// The memory of the newest admitted rows that are not held out; none where the configuration or the rows are too few.
 pub(super) fn remember(preprocessor: &Preprocessor, material: Material<'_>) -> Option<Members> {
     const ROWS_MIN: usize = 16;
-    let Material { rows, admitted, told, members, .. } = material;
+    let Material { rows, selection, members, .. } = material;
+    let Selection { admitted, told, .. } = selection;
     let told_ordinary = (0..rows.len()).rev().filter(|&i| told[i]).take(members.memory_rows / 2);
     let learnt = (0..rows.len()).rev().filter(|&i| admitted[i] && !told[i] && !is_holdout(rows.ids[i]));
     let newest: Vec<usize> = told_ordinary.chain(learnt).take(members.memory_rows).collect();

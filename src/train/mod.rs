@@ -20,6 +20,7 @@ mod opinions;
 mod rescale;
 mod round;
 mod schedule;
+mod selection;
 pub mod tune;
 mod validation;
 pub mod watch;
@@ -41,6 +42,7 @@ pub use opinions::Opinions;
 pub use rescale::rescale;
 pub use round::{REFRESHED, Round, Start, refit, refresh};
 pub use schedule::{Limits, Reason, Schedule, Signs, Trigger};
+pub use selection::Selection;
 
 use crate::model::{AdmissionScale, Lineage, Model, Reference, artifact};
 use crate::preprocess::{Preprocessor, Schema};
@@ -130,8 +132,8 @@ pub struct Fitted {
     pub report: Report,
     /// Rows that were given and not admitted.
     pub rejected: Vec<RecordId>,
-    /// Which of the rows were admitted, in their order, `[rows]`.
-    pub admitted: Vec<bool>,
+    /// What each of the rows was used for.
+    pub selection: Selection,
 }
 
 /// What a training was like.

@@ -15,7 +15,7 @@ use super::fit::{Pass, afresh};
 use super::holdout::is_holdout;
 use super::learn::{Plan, TrainingRows, learn, rng};
 use super::rescale::{can_rescale, has_moved, rescale};
-use super::{Fitted, OnProgress, Opinions, Rows, Stage, TrainError, episodes};
+use super::{Fitted, OnProgress, Opinions, Rows, Selection, Stage, TrainError};
 use crate::model::{Model, Span, join_spans};
 use crate::preprocess::Preprocessor;
 use crate::sae::Autoencoder;
@@ -97,15 +97,14 @@ pub fn refit(
     let joined = opinions.joined(newest.as_ref());
     let rows = &joined;
     let round = Round { rows, ..round };
-    let mut admitted = admission.decide(champion, rows, config);
-    opinions.overrule(rows, &mut admitted);
-    let told = opinions.told(rows);
+    let selection = Selection::new(champion, rows, &opinions, admission, config);
+    let (admitted, told) = (&selection.admitted, &selection.told);
     let mut train: Vec<usize> = (0..rows.len()).rev().filter(|&i| admitted[i] && !is_holdout(rows.ids[i])).collect();
     if round.start == Start::Warm {
         train.truncate(config.round_rows);
     }
     let (new, read) = (Span::around(train.iter().map(|&i| rows.ids[i])), Span::around(newest.ids.iter().copied()));
-    train.extend(repeated(&told, config.round_rows));
+    train.extend(repeated(told, config.round_rows));
     if train.len() < ROWS_MIN {
         return Err(TrainError::TooFewRows { got: train.len(), needed: ROWS_MIN });
     }
@@ -116,22 +115,10 @@ pub fn refit(
     };
     let trained = match round.start {
         Start::Warm => go_on(&round, &train, config, progress)?,
-        Start::Fresh => start_afresh(&round, &admitted, config, progress)?,
+        Start::Fresh => start_afresh(&round, admitted, config, progress)?,
     };
-    let countable: Vec<bool> = episodes::countable(champion, rows)
-        .into_iter()
-        .zip(&told)
-        .map(|(countable, told)| countable || *told)
-        .collect();
     let parent_of_units = trained.same_units.then_some(parent);
-    let material = Material {
-        rows,
-        admitted: &admitted,
-        countable: &countable,
-        told: &told,
-        members: &config.members,
-        parent: parent_of_units,
-    };
+    let material = Material { rows, selection: &selection, members: &config.members, parent: parent_of_units };
     let mut fitted = calibrate(champion.schema.clone(), trained.preprocessor, trained.autoencoder, material);
     fitted.inherit(parent);
     fitted.report.n_train = train.len();
@@ -157,15 +144,15 @@ fn repeated(told: &[bool], round_rows: usize) -> Vec<usize> {
     rows.repeat(times)
 }
 
-/// Measures everything anew that standardises the champion's scores, and fills its memory with the newest `admitted` of
-/// `rows`; the weights stay.
+/// Measures everything anew that standardises the champion's scores, and fills its memory with the newest admitted of
+/// `rows`, of which a round has made this `selection`; the weights stay.
 ///
 /// A champion that is kept for many rounds must follow the stream in this: else it admits ever less of it, and no
 /// challenger can be trained or judged on what the stream has become.
-pub fn refresh(champion: &Model, rows: &Rows, admitted: &[bool], told: &[bool], config: &Config) -> Fitted {
-    let countable = episodes::countable(champion, rows);
+pub fn refresh(champion: &Model, rows: &Rows, selection: &Selection, config: &Config) -> Fitted {
     let members = &config.members;
-    let material = Material { rows, admitted, countable: &countable, told, members, parent: Some(champion) };
+    let material = Material { rows, selection, members, parent: Some(champion) };
+    let Selection { admitted, told, .. } = selection;
     let (preprocessor, autoencoder) = (champion.preprocessor.clone(), champion.autoencoder.clone());
     let mut fitted = calibrate(champion.schema.clone(), preprocessor, autoencoder, material);
     fitted.inherit(champion);

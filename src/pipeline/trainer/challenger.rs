@@ -15,7 +15,9 @@ use crate::model::{Lineage, Model};
 use crate::pipeline::reproduce;
 use crate::telemetry::now_ms;
 use crate::train::drift::Class;
-use crate::train::{self, Decision, Evidence, Fitted, Outcome, REFRESHED, Report, Rows, Start, judge};
+use crate::train::{
+    self, Decision, Evidence, Fitted, Opinions, Outcome, REFRESHED, Report, Rows, Selection, Start, judge,
+};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
 const FRESH_EVERY: u64 = 7;
@@ -80,10 +82,8 @@ impl Ending {
 pub(super) struct Stream<'a> {
     /// The rows, in time order.
     pub rows: &'a Rows,
-    /// Which of them people have called ordinary.
-    pub told: &'a [bool],
-    /// Which of them the champion admitted.
-    pub admitted: &'a [bool],
+    /// What each of them may be used for.
+    pub selection: &'a Selection,
     /// Lineage of the round's challenger: the rows are the same.
     pub lineage: &'a Lineage,
 }
@@ -127,8 +127,8 @@ impl Trainer {
         if self.settings.trainer.mode != Mode::Auto || self.registry.pinned()?.is_some() {
             return Ok(());
         }
-        let Stream { rows, told, admitted, lineage } = stream;
-        let mut fitted = train::refresh(champion, rows, admitted, told, &self.settings.model);
+        let Stream { rows, selection, lineage } = stream;
+        let mut fitted = train::refresh(champion, rows, selection, &self.settings.model);
         fitted.lineage = Lineage {
             chunks: lineage.chunks.clone(),
             admission: lineage.admission.clone(),
@@ -173,8 +173,9 @@ impl Trainer {
         model.lineage.reason = "submitted".to_owned();
         let rows = sample.rows.newest(self.settings.model.rows_max);
         // A look that leaves no trace: the next round decides on these rows for good.
-        let admitted = self.admission.clone().decide(champion, &rows, &self.settings.model);
-        let evidence = self.evidence(champion, &rows, &admitted, model.version);
+        let (opinions, mut admission) = (Opinions::none(champion.n_features()), self.admission.clone());
+        let selection = Selection::new(champion, &rows, &opinions, &mut admission, &self.settings.model);
+        let evidence = self.evidence(champion, &rows, &selection.admitted, model.version);
         let judged = self.challenge(champion, model.clone(), &evidence, &sample.rows);
         // What can't be stored now is judged again.
         self.submitted = judged.is_err().then_some(model);

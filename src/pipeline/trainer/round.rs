@@ -64,17 +64,16 @@ impl Trainer {
                 self.admission = admission;
                 self.n_rounds_warm = if start == Start::Fresh { 0 } else { self.n_rounds_warm + 1 };
                 let rows = opinions.joined(&sample.rows.newest(self.settings.model.rows_max));
-                let mut evidence = self.evidence(champion, &rows, &fitted.admitted, seed);
+                let mut evidence = self.evidence(champion, &rows, &fitted.selection.admitted, seed);
                 evidence.drift = trigger.class != Class::None;
-                let (admitted, lineage) = (fitted.admitted.clone(), fitted.lineage.clone());
+                let (selection, lineage) = (fitted.selection.clone(), fitted.lineage.clone());
                 let report = fitted.report.clone();
                 let model = self.numbered(fitted)?;
                 self.trained(&model, &report, began);
                 tell_opinions(&opinions, champion, &model);
                 let ticked = self.challenge(champion, model, &evidence, &sample.rows)?;
                 if matches!(ticked, Ticked::Stayed(_)) {
-                    let told = opinions.told(&rows);
-                    let stream = Stream { rows: &rows, told: &told, admitted: &admitted, lineage: &lineage };
+                    let stream = Stream { rows: &rows, selection: &selection, lineage: &lineage };
                     self.follow_stream(champion, stream)?;
                 }
                 Ok(ticked)

@@ -45,20 +45,36 @@ impl CommonUnits {
         if total > 0.0 { sum / total } else { 0.0 }
     }
 
-    /// The weighted mean of the capped squared residuals of each row under `model`, in these units; NaN where under half
-    /// of a row is observed.
-    pub(super) fn residuals(&self, model: &Model, rows: ArrayView2<'_, f32>) -> Vec<f64> {
+    /// What turns residuals of `model` into these units.
+    pub(super) fn of_model<'a>(&self, model: &'a Model) -> ModelUnits<'a> {
+        let scalers = model.preprocessor.scalers().iter().zip(&self.scales);
+        let units = scalers.map(|(scaler, scale)| scaler.std / scale).collect();
         let weights = model.preprocessor.column_weights();
-        let least = crate::score::least_observed(weights);
-        let units = model.preprocessor.scalers().iter().zip(&self.scales).map(|(scaler, scale)| scaler.std / scale);
-        let units: Vec<f64> = units.collect();
-        let mut out = Vec::with_capacity(rows.nrows());
-        model.score_all(rows, |_, workspace| {
-            let (x, recons, mask) = (workspace.x(), workspace.recons(), workspace.mask());
-            let of = |i: usize| row_residual([x.row(i), recons.row(i), mask.row(i)], weights, &units, least);
-            out.extend((0..x.nrows()).map(of));
-        });
-        out
+        ModelUnits { weights, least: crate::score::least_observed(weights), units }
+    }
+}
+
+/// Common units as one model's inputs have them.
+pub(super) struct ModelUnits<'a> {
+    weights: &'a [f32],
+    /// Least weight that must be observed.
+    least: f64,
+    /// Common units in one of each input, `[n_inputs]`.
+    units: Vec<f64>,
+}
+
+impl ModelUnits<'_> {
+    /// The weighted mean of the capped squared residuals of each row, in these units; NaN where under half of a row is
+    /// observed; all `[rows, n_inputs]`.
+    pub(super) fn residuals<'a>(
+        &'a self,
+        x: ArrayView2<'a, f32>,
+        recons: ArrayView2<'a, f32>,
+        mask: ArrayView2<'a, f32>,
+    ) -> impl Iterator<Item = f64> + 'a {
+        let of =
+            move |i: usize| row_residual([x.row(i), recons.row(i), mask.row(i)], self.weights, &self.units, self.least);
+        (0..x.nrows()).map(of)
     }
 }
 
