@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::scaler::{CLIP, Scaler};
 use super::schema::Schema;
 use crate::record::Value;
+use crate::turn::give_way;
 use crate::wide::wide;
 
 /// Weight of the input that says whether a value is missing. A row without any value then has a third of its weight
@@ -95,6 +96,7 @@ impl Preprocessor {
         let encodings: Vec<Encoding> = schema.features().iter().map(|feature| Encoding::of(&feature.kind)).collect();
         let mut scalers = Vec::new();
         for (encoding, (kept, all)) in encodings.iter().zip(kept.columns().into_iter().zip(all.columns())) {
+            give_way();
             encoding.fit(kept, all, &mut scalers);
             if schema.missing_indicator() {
                 let n_missing = all.iter().filter(|value| !value.is_finite()).count();

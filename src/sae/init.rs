@@ -12,6 +12,7 @@ use super::autoencoder::Autoencoder;
 use super::config::{Config, Shape};
 use super::layers::Layer;
 use super::pca::pca;
+use crate::turn::give_way;
 
 /// Rows that the start of b_dec is taken from.
 const MEDIAN_ROWS: usize = 4096;
@@ -109,6 +110,7 @@ pub fn geometric_median(x: ArrayView2<'_, f32>) -> Array1<f32> {
         next /= total;
         let moved = (&next - &median).mapv(|d| d * d).sum().sqrt();
         median = next;
+        give_way();
         if moved < TOLERANCE {
             break;
         }

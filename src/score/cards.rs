@@ -107,6 +107,7 @@ impl Cards {
         let n_rows = rows.latents.nrows().max(1) as f64;
         let residuals = &rows.x - &rows.recons;
         let importance = importance(rows, &residuals);
+        give_way();
         let card = |i: usize| {
             give_way();
             let (row, column) = (rows.w_dec.row(i), rows.latents.column(i));
@@ -192,7 +193,9 @@ impl Cards {
 fn importance(rows: &HeldOut<'_>, residuals: &Array2<f32>) -> Vec<f64> {
     let weights = &rows.mask * &ArrayView1::from(rows.weights);
     let along = (residuals * &weights).dot(&rows.w_dec.t());
+    give_way();
     let lengths = weights.dot(&rows.w_dec.mapv(|d| d * d).t());
+    give_way();
     let growth = |i: usize| -> f64 {
         let column = rows.latents.column(i);
         let terms = column.iter().zip(along.column(i)).zip(lengths.column(i));

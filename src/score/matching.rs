@@ -6,6 +6,8 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
+use crate::turn::give_way;
+
 /// Least cosine of two directions that are the same latent.
 const COSINE_MIN: f32 = 0.8;
 
@@ -27,6 +29,7 @@ pub fn match_rows(new: ArrayView2<'_, f32>, old: ArrayView2<'_, f32>) -> Vec<Opt
         let cosines = chunk.dot(&old.t());
         let close = cosines.indexed_iter().filter(|(_, cosine)| **cosine >= COSINE_MIN);
         pairs.extend(close.map(|((i, j), cosine)| (*cosine, first + i, j)));
+        give_way();
     }
     // Of equal cosines the pair in the same place first: a row that has not moved is itself.
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1 != a.2).cmp(&(b.1 != b.2))).then((a.1, a.2).cmp(&(b.1, b.2))));

@@ -13,6 +13,7 @@ use super::Rows;
 use super::config::Config;
 use crate::model::AdmissionScale;
 use crate::record::{Partition, RecordId};
+use crate::turn::give_way;
 
 /// Rows after which the threshold moves.
 const BLOCK: u32 = 64;
@@ -199,8 +200,10 @@ impl AdmissionScale {
             (0..x.nrows()).map(|i| residual(i).powi(2)).sum::<f64>() / n.max(1.0)
         };
         let variance: Vec<f64> = (0..x.ncols()).map(column).collect();
+        give_way();
         let mut scores = Vec::with_capacity(x.nrows());
         log_scores(x, recons, mask, &inverse_variances(&variance, weights), &mut scores);
+        give_way();
         scores.retain(|score| score.is_finite());
         scores.sort_by(f64::total_cmp);
         let at_95 = scores.get(scores.len() * 95 / 100).copied();

@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::drift::n_clipped;
 use super::holdout::is_holdout;
 use super::members::{follow, measure, remember, unit, with_units};
 use super::{Fitted, Report, Rows, Selection};
-use crate::model::{AdmissionScale, Lineage, Model, Reference};
+use crate::model::{AdmissionScale, BATCH_ROWS, Lineage, Model, Reference};
 use crate::preprocess::{Preprocessor, Schema};
 use crate::record::RecordId;
-use crate::sae::{Autoencoder, Forward};
+use crate::sae::{Autoencoder, Forward, Shape};
 use crate::score::{Cards, FIRES, HeldOut, MembersConfig, Unit, mean_squared_residuals};
 use crate::threshold::{Calibration, Tail};
 use crate::turn::give_way;
@@ -36,31 +36,73 @@ pub(super) struct Standardised {
 impl Standardised {
     /// Standardises raw rows `[rows, n_features]`.
     pub(super) fn new(preprocessor: &Preprocessor, raw: ArrayView2<'_, f32>) -> Self {
+        /// Rows between two of which it gives way.
+        const ROWS: usize = 1024;
         let zeros = || Array2::zeros((raw.nrows(), preprocessor.n_inputs()));
         let mut rows = Self { x: zeros(), mask: zeros() };
-        preprocessor.transform(raw, rows.x.view_mut(), rows.mask.view_mut());
+        let into = rows.x.axis_chunks_iter_mut(Axis(0), ROWS).zip(rows.mask.axis_chunks_iter_mut(Axis(0), ROWS));
+        for (raw, (x, mask)) in raw.axis_chunks_iter(Axis(0), ROWS).zip(into) {
+            preprocessor.transform(raw, x, mask);
+            give_way();
+        }
         rows
+    }
+}
+
+/// A batch of rows as an autoencoder sees it.
+pub(super) struct Reconstruction<'a> {
+    /// The rows after preprocessing.
+    standardised: &'a Standardised,
+    forward: &'a Forward<f32>,
+    /// Mean squared residual of each row, `[rows]`; NaN where under half of its weight is observed.
+    pub raw: &'a [f64],
+}
+
+/// Takes raw rows `[rows, n_features]` through preprocessor and autoencoder, a batch at a time, and hands each batch over
+/// with the place of its first row.
+pub(super) fn each_batch(
+    preprocessor: &Preprocessor,
+    autoencoder: &Autoencoder<f32>,
+    rows: ArrayView2<'_, f32>,
+    mut on_batch: impl FnMut(usize, Reconstruction<'_>),
+) {
+    let (mut forward, mut raw) = (Forward::default(), Vec::new());
+    for (i, batch) in rows.axis_chunks_iter(Axis(0), BATCH_ROWS).enumerate() {
+        let standardised = &Standardised::new(preprocessor, batch);
+        let (x, mask) = (standardised.x.view(), standardised.mask.view());
+        autoencoder.forward(x, mask, &mut forward);
+        mean_squared_residuals(x, forward.recons(), mask, preprocessor.column_weights(), &mut raw);
+        on_batch(i * BATCH_ROWS, Reconstruction { standardised, forward: &forward, raw: &raw });
+        give_way();
     }
 }
 
 /// Rows as an autoencoder sees them.
 struct Reconstructed {
     standardised: Standardised,
-    forward: Forward<f32>,
+    /// `[rows, n_inputs]`.
+    recons: Array2<f32>,
+    /// `[rows, n_latents]`.
+    latents: Array2<f32>,
     /// Mean squared residual of each row, `[rows]`.
     raw: Vec<f64>,
 }
 
 impl Reconstructed {
     fn new(preprocessor: &Preprocessor, autoencoder: &Autoencoder<f32>, rows: ArrayView2<'_, f32>) -> Self {
-        let standardised = Standardised::new(preprocessor, rows);
-        give_way();
-        let (mut forward, mut raw) = (Forward::default(), Vec::new());
-        let (x, mask) = (standardised.x.view(), standardised.mask.view());
-        autoencoder.forward(x, mask, &mut forward);
-        give_way();
-        mean_squared_residuals(x, forward.recons(), mask, preprocessor.column_weights(), &mut raw);
-        Self { standardised, forward, raw }
+        let zeros = |width| Array2::zeros((rows.nrows(), width));
+        let Shape { n_inputs, n_latents, .. } = autoencoder.shape();
+        let [mut x, mut mask, mut recons] = [(); 3].map(|()| zeros(n_inputs));
+        let (mut latents, mut raw) = (zeros(n_latents), Vec::with_capacity(rows.nrows()));
+        each_batch(preprocessor, autoencoder, rows, |first, batch| {
+            let part = s![first..first + batch.raw.len(), ..];
+            x.slice_mut(part).assign(&batch.standardised.x);
+            mask.slice_mut(part).assign(&batch.standardised.mask);
+            recons.slice_mut(part).assign(&batch.forward.recons());
+            latents.slice_mut(part).assign(&batch.forward.latents());
+            raw.extend_from_slice(batch.raw);
+        });
+        Self { standardised: Standardised { x, mask }, recons, latents, raw }
     }
 }
 
@@ -86,7 +128,7 @@ pub(super) fn calibrate(
 ) -> Fitted {
     let Material { rows, selection: Selection { admitted, countable, .. }, parent, .. } = material;
     let held = held_out(rows, admitted);
-    let Reconstructed { standardised, forward, mut raw } =
+    let Reconstructed { standardised, recons, latents, mut raw } =
         Reconstructed::new(&preprocessor, &autoencoder, rows.values.select(Axis(0), &held).view());
     let weights = preprocessor.column_weights();
 
@@ -102,23 +144,21 @@ pub(super) fn calibrate(
         members
     });
     give_way();
-    let z = |i: usize| (Calibration::log(raw[i]) - residual.location) / residual.scale;
-    let tail = grow(
-        ordinary.iter().map(|&i| z(i)).collect(),
-        (0..held.len()).filter(|&i| countable[held[i]]).map(z).collect(),
-    );
-
+    let z: Vec<f64> = raw.iter().map(|raw| (Calibration::log(*raw) - residual.location) / residual.scale).collect();
+    let countable = (0..held.len()).filter(|&i| countable[held[i]]).map(|i| z[i]);
+    let tail = grow(ordinary.iter().map(|&i| z[i]).collect(), countable.collect());
     give_way();
     let of = |matrix: ArrayView2<'_, f32>, rows: &[usize]| matrix.select(Axis(0), rows);
     let (x, mask) = (of(standardised.x.view(), newest), of(standardised.mask.view(), newest));
-    let (recons, latents) = (of(forward.recons(), newest), of(forward.latents(), newest));
-    let residuals = &x - &recons;
+    let (recons, latents) = (of(recons.view(), newest), of(latents.view(), newest));
     let (names, ids) = (preprocessor.input_names(&schema), newest.iter().map(|&i| rows.ids[held[i]]));
+    let since_fired = since_fired(&latents);
+    give_way();
     let report = Report {
         n_holdout: ordinary.len(),
-        explained_variance: explained_variance(&x, &residuals, &mask, weights),
+        explained_variance: explained_variance(&x, &(&x - &recons), &mask, weights),
         latents_active_mean: latents.iter().filter(|f| **f != 0.0).count() as f64 / newest.len().max(1) as f64,
-        latents_dead_ratio: dead_ratio(&latents),
+        latents_dead_ratio: dead_ratio(&since_fired, newest.len()),
         ..counts(admitted)
     };
     give_way();
@@ -136,7 +176,7 @@ pub(super) fn calibrate(
         }),
         admission: AdmissionScale::fit(x.view(), recons.view(), mask.view(), weights),
         reference: reference(rows, &standardised, &held, &ordinary),
-        since_fired: since_fired(&latents),
+        since_fired,
         calibration: Calibration { location: residual.location, scale: residual.scale, tail },
         members,
         lineage: Lineage { n_rows_holdout: ordinary.len() as u64, ..Lineage::default() },
@@ -186,7 +226,9 @@ fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     const ROWS_BEYOND: f64 = 3.0;
     const SHARE_BEYOND: f64 = 0.1;
     const EXPECTED_MIN: f64 = 0.02;
+    give_way();
     ordinary.sort_by(f64::total_cmp);
+    give_way();
     all.retain(|z| !z.is_nan());
     all.sort_by(f64::total_cmp);
     if ordinary.is_empty() {
@@ -197,8 +239,10 @@ fn grow(mut ordinary: Vec<f64>, mut all: Vec<f64>) -> Tail {
     if n_beyond > ROWS_BEYOND + SHARE_BEYOND * all.len() as f64 {
         return Tail::fit(all[..n].to_vec());
     }
+    give_way();
     while n < all.len() && Tail::cut(all[..n].to_vec()).p_value(all[n]) * n as f64 >= EXPECTED_MIN {
         n += 1;
+        give_way();
     }
     // That a tail ends is believed only where nothing was left out beyond it.
     let ended = n == all.len();
@@ -247,9 +291,9 @@ fn since_fired(latents: &Array2<f32>) -> Vec<u64> {
     latents.columns().into_iter().map(column).collect()
 }
 
-fn dead_ratio(latents: &Array2<f32>) -> f64 {
-    let n_dead = since_fired(latents).iter().filter(|since| **since == latents.nrows() as u64).count();
-    n_dead as f64 / latents.ncols().max(1) as f64
+fn dead_ratio(since_fired: &[u64], n_rows: usize) -> f64 {
+    let n_dead = since_fired.iter().filter(|since| **since == n_rows as u64).count();
+    n_dead as f64 / since_fired.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::calibrate::{Material, Standardised, calibrate, three_deviations};
+use super::calibrate::{Material, Standardised, calibrate, each_batch, three_deviations};
 use super::config::Config;
 use super::curve::Recorder;
 use super::holdout::is_holdout;
@@ -18,16 +18,14 @@ use super::learn::{Plan, TrainingRows, learn, rng};
 use super::{Fitted, OnProgress, Rows, Selection, Stage, TrainError};
 use crate::model::Span;
 use crate::preprocess::{Preprocessor, Schema};
-use crate::sae::{Autoencoder, Forward, start};
-use crate::score::mean_squared_residuals;
+use crate::sae::{Autoencoder, start};
 use crate::threshold::Calibration;
+use crate::turn::give_way;
 
 /// Fewest rows that a model is made of.
 pub(super) const ROWS_MIN: usize = 32;
 /// Times that rows are admitted anew and learnt after the last full training.
 const SETTLE_ROUNDS: u64 = 3;
-/// Rows that are scored at a time.
-const CHUNK: usize = 1024;
 
 /// Fits a first model of `schema` on `rows`.
 ///
@@ -122,14 +120,10 @@ pub(super) struct Pass {
 impl Pass {
     /// Log score of every row, NaN where too little is observed.
     pub(super) fn log_scores(&self, rows: &Rows) -> Vec<f64> {
-        let (mut forward, mut raw, mut scores) = (Forward::default(), Vec::new(), Vec::with_capacity(rows.len()));
-        for chunk in rows.values.axis_chunks_iter(Axis(0), CHUNK) {
-            let rows = Standardised::new(&self.preprocessor, chunk);
-            self.autoencoder.forward(rows.x.view(), rows.mask.view(), &mut forward);
-            let weights = self.preprocessor.column_weights();
-            mean_squared_residuals(rows.x.view(), forward.recons(), rows.mask.view(), weights, &mut raw);
-            scores.extend(raw.iter().map(|raw| Calibration::log(*raw)));
-        }
+        let mut scores = Vec::with_capacity(rows.len());
+        each_batch(&self.preprocessor, &self.autoencoder, rows.values.view(), |_, batch| {
+            scores.extend(batch.raw.iter().map(|raw| Calibration::log(*raw)));
+        });
         scores
     }
 }
@@ -155,7 +149,9 @@ impl Course<'_> {
         if train.len() < ROWS_MIN / 2 {
             return Err(TrainError::TooFewRows { got: train.len(), needed: ROWS_MIN });
         }
+        give_way();
         let raw: Array2<f32> = self.rows.values.select(Axis(0), &train);
+        give_way();
         let mut rng = rng(self.seed, stage as u64);
         let (lr, trim) = match stage {
             Stage::Trial => (self.config.sae.lr, self.config.drop_share),
@@ -214,6 +210,7 @@ pub(super) fn readmit(scores: &[f64], kept: &[bool], held: &[bool]) -> Vec<bool>
         sorted
     };
     let holdout = of_kept(true);
+    give_way();
     let sorted = if holdout.len() < 10 { of_kept(false) } else { holdout };
     let limit = three_deviations(&sorted);
     scores.iter().map(|score| *score <= limit).collect()

@@ -335,6 +335,7 @@ impl Pair<'_> {
         let pairs = trimmed(finite(&self.before.residuals, &self.after.residuals).collect());
         let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len().max(1) as f64;
         let (champion, challenger) = (mean(|pair| pair.0), mean(|pair| pair.1));
+        give_way();
         let gains: Vec<f64> = pairs.iter().map(|(before, after)| before - after).collect();
         let mut rng = rng(evidence.seed, Purpose::Bootstrap as u64);
         let (low, high) = mean_interval(&gains, config.resamples, LEVEL, &mut rng);
@@ -368,7 +369,9 @@ impl Pair<'_> {
         let scales = live::scales(holdout);
         give_way();
         let swapped = corrupt::swapped(holdout, n, &mut rng);
+        give_way();
         let shifted = corrupt::shifted(holdout, &scales, n, &mut rng);
+        give_way();
         let check = |name: &str, rows: &Array2<f32>| {
             let champion = separation(&self.before.z, &z_scores(self.champion, rows.view()));
             give_way();

@@ -50,6 +50,7 @@ use crate::record::RecordId;
 use crate::sae::{self, Autoencoder};
 use crate::score::{Cards, Members};
 use crate::threshold::Calibration;
+use crate::turn::give_way;
 
 /// Raw rows of the history in time order.
 #[derive(Clone, Debug)]
@@ -253,7 +254,9 @@ impl Fitted {
                 ..self.lineage
             },
         };
+        give_way();
         model.hash = artifact::hash(&model);
+        give_way();
         model
     }
 }

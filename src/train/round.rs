@@ -19,6 +19,7 @@ use super::{Fitted, OnProgress, Opinions, Rows, Selection, Stage, TrainError};
 use crate::model::{Model, Span, join_spans};
 use crate::preprocess::Preprocessor;
 use crate::sae::Autoencoder;
+use crate::turn::give_way;
 
 /// Fewest admitted rows that a round trains on.
 const ROWS_MIN: usize = 32;
@@ -97,6 +98,7 @@ pub fn refit(
     let joined = opinions.joined(newest.as_ref());
     let rows = &joined;
     let round = Round { rows, ..round };
+    give_way();
     let selection = Selection::new(champion, rows, &opinions, admission, config);
     let (admitted, told) = (&selection.admitted, &selection.told);
     let mut train: Vec<usize> = (0..rows.len()).rev().filter(|&i| admitted[i] && !is_holdout(rows.ids[i])).collect();
@@ -186,6 +188,7 @@ fn go_on(round: &Round<'_>, train: &[usize], config: &Config, progress: OnProgre
         }
     }
     let standardised = Standardised::new(&preprocessor, raw.view());
+    give_way();
     let steps = config.round_steps;
     let plan = Plan { stage: Stage::Round, steps, steps_before: 0, steps_total: steps, lr: config.round_lr, trim: 0.0 };
     let training = TrainingRows {

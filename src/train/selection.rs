@@ -8,6 +8,7 @@ use super::config::Config;
 use super::episodes::countable;
 use super::{Opinions, Rows};
 use crate::model::Model;
+use crate::turn::give_way;
 
 /// What each of a training's rows may be used for, in their order; each `[rows]`.
 #[derive(Clone, Debug)]
@@ -38,10 +39,12 @@ impl Selection {
             p_values.extend(workspace.z().iter().map(|&z| tail.p_value(z)));
         });
         let mut admitted = admission.decide(scale, rows, &scores, config);
+        give_way();
         opinions.overrule(rows, &mut admitted);
         let told = opinions.told(rows);
         let mut countable = countable(&rows.ids, &p_values);
         countable.iter_mut().zip(&told).for_each(|(countable, told)| *countable |= told);
+        give_way();
         Self { admitted, countable, told }
     }
 }

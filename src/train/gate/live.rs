@@ -6,6 +6,7 @@ use super::{corrupt, units};
 use crate::train::Rows;
 use crate::train::holdout::is_holdout;
 use crate::train::learn::rng;
+use crate::turn::give_way;
 
 /// Newest held-out rows that anomalies are planted into.
 const ROWS: usize = 512;
@@ -30,6 +31,7 @@ pub fn planted(rows: &Rows, seed: u64) -> Array2<f32> {
 pub(super) fn scales(rows: ArrayView2<'_, f32>) -> Vec<f64> {
     rows.columns()
         .into_iter()
+        .inspect(|_| give_way())
         .map(|column| column.iter().filter(|value| value.is_finite()).map(|value| f64::from(*value)).collect())
         .map(|values| units::robust_scale(values).unwrap_or(1.0))
         .collect()

@@ -8,6 +8,7 @@ use ndarray::{ArrayView1, ArrayView2};
 use crate::model::Model;
 use crate::threshold::median_and_mad;
 use crate::train::calibrate::Standardised;
+use crate::turn::give_way;
 
 /// Largest residual that counts, in robust scales: one value out of all bounds must not decide.
 const CAP: f64 = 8.0;
@@ -22,6 +23,7 @@ impl CommonUnits {
     pub(super) fn of(model: &Model, holdout: ArrayView2<'_, f32>) -> Self {
         let Standardised { x, mask } = Standardised::new(&model.preprocessor, holdout);
         let scale = |(j, scaler): (usize, &crate::preprocess::Scaler)| {
+            give_way();
             let observed = x.column(j).into_iter().zip(mask.column(j)).filter(|(_, m)| **m > 0.0);
             robust_scale(observed.map(|(x, _)| f64::from(*x)).collect()).unwrap_or(1.0) * scaler.std
         };
