@@ -62,16 +62,15 @@ fn search<F: Real, const N: usize>(group: &mut [F], k: usize) {
             goes_on[i] = 1;
         }
     }
-    let (mut by_line, mut n) = (true, [0; N]);
-    let mut open = Open::default();
-    open.keep(&mut at, goes_on);
-    while open.n > 0 {
+    let (mut by_line, mut n, mut open) = (true, [0; N], [0; N]);
+    let mut n_open = list(goes_on, &mut open);
+    while n_open > 0 {
         let middle = at.probe(k, by_line);
-        for &i in &open.rows[..open.n] {
+        for &i in &open[..n_open] {
             n[i] = n_above(&group[i * width..][..width], middle[i]);
         }
-        goes_on = at.narrow(middle, n, k);
-        open.keep(&mut at, goes_on);
+        // A search that has ended has no value left between its bounds: its last count changes nothing any more.
+        n_open = list(at.narrow(middle, n, k), &mut open);
         by_line = !by_line;
     }
     for (i, row) in group.chunks_exact_mut(width).enumerate() {
@@ -104,32 +103,17 @@ fn search_one<F: Real>(row: &mut [F], k: usize) {
     cut(row, at.high[0], k - at.n_high[0]);
 }
 
-/// The rows whose search goes on: half of them end after half as many counts as the last.
-struct Open<const N: usize> {
-    rows: [usize; N],
-    n: usize,
-}
-
-impl<const N: usize> Default for Open<N> {
-    fn default() -> Self {
-        Self { rows: [0; N], n: 0 }
+/// Lists the rows whose search goes on, and returns how many there are: half of them end after half as many counts as the
+/// last.
+#[inline(always)]
+fn list<const N: usize>(goes_on: [u32; N], rows: &mut [usize; N]) -> usize {
+    let mut n = 0;
+    for i in 0..N {
+        // Written in any case and left behind where it ends: this has no branch to mispredict.
+        rows[n] = i;
+        n += goes_on[i] as usize;
     }
-}
-
-impl<const N: usize> Open<N> {
-    /// Keeps the rows that go on and ends the search in the others for good: they are no longer counted.
-    #[inline(always)]
-    fn keep<F: Real>(&mut self, at: &mut Bracket<F, N>, goes_on: [u32; N]) {
-        for i in 0..N {
-            at.low[i] = if goes_on[i] == 0 { at.high[i] } else { at.low[i] };
-        }
-        self.n = 0;
-        for i in 0..N {
-            // Written in any case and left behind where it ends: this has no branch to mispredict.
-            self.rows[self.n] = i;
-            self.n += goes_on[i] as usize;
-        }
-    }
+    n
 }
 
 impl<F: Real, const N: usize> Bracket<F, N> {

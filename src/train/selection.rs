@@ -48,3 +48,42 @@ impl Selection {
         Self { admitted, countable, told }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::preprocess::Schema;
+    use crate::record::RecordId;
+    use crate::train::fit;
+
+    fn rows(first: i64, n: usize) -> Rows {
+        let values = Array2::from_shape_fn((n, 2), |(i, j)| ((i * (7 + 4 * j)) % 20) as f32);
+        let ids = (first..).take(n).map(|offset| RecordId { partition: 0.into(), offset }).collect();
+        Rows::new(values, ids)
+    }
+
+    #[test]
+    fn what_people_say_decides_what_is_admitted_and_what_may_set_the_threshold() {
+        let schema = Arc::new(Schema::new(["a".to_owned(), "b".to_owned()]).unwrap());
+        let config = Config { trial_steps: 5, steps: 20, ..Config::default() };
+        let fitted = fit(schema, &rows(0, 400), &config, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+        let champion = fitted.into_model(1, 0);
+        let mut round = rows(400, 200);
+        round.values.row_mut(10).fill(1e4);
+        let said = |i: usize| Rows::new(round.values.select(ndarray::Axis(0), &[i]), vec![round.ids[i]]);
+        let select =
+            |opinions: &Opinions| Selection::new(&champion, &round, opinions, &mut Admission::default(), &config);
+
+        let alone = select(&Opinions::none(2));
+        assert!(!alone.admitted[10] && !alone.countable[10] && alone.told == [false; 200]);
+        assert!(alone.admitted[20] && alone.countable[20]);
+        let told = select(&Opinions { ordinary: said(10), anomalous: said(20) });
+        assert!(told.admitted[10] && told.countable[10] && told.told[10]);
+        assert!(!told.admitted[20] && !told.told[20]);
+    }
+}
