@@ -48,7 +48,9 @@ struct Tools {
 impl Tools {
     fn here() -> anyhow::Result<Self> {
         let rustc = Command::new("rustc").arg("--version").output().context("rustc --version")?;
-        Ok(Self { rustc: String::from_utf8_lossy(&rustc.stdout).trim().to_owned(), openblas: blas::info() })
+        // Name and version: what else it says is of this processor's kernels, and others are counted.
+        let openblas = blas::info().split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        Ok(Self { rustc: String::from_utf8_lossy(&rustc.stdout).trim().to_owned(), openblas })
     }
 }
 
