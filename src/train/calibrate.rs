@@ -36,15 +36,9 @@ pub(super) struct Standardised {
 impl Standardised {
     /// Standardises raw rows `[rows, n_features]`.
     pub(super) fn new(preprocessor: &Preprocessor, raw: ArrayView2<'_, f32>) -> Self {
-        /// Rows between two of which it gives way.
-        const ROWS: usize = 1024;
         let zeros = || Array2::zeros((raw.nrows(), preprocessor.n_inputs()));
         let mut rows = Self { x: zeros(), mask: zeros() };
-        let into = rows.x.axis_chunks_iter_mut(Axis(0), ROWS).zip(rows.mask.axis_chunks_iter_mut(Axis(0), ROWS));
-        for (raw, (x, mask)) in raw.axis_chunks_iter(Axis(0), ROWS).zip(into) {
-            preprocessor.transform(raw, x, mask);
-            give_way();
-        }
+        preprocessor.transform(raw, rows.x.view_mut(), rows.mask.view_mut());
         rows
     }
 }

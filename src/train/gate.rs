@@ -8,8 +8,8 @@
 mod bootstrap;
 mod corrupt;
 mod live;
-mod seen;
 mod units;
+mod view;
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ use crate::score::ranking;
 use crate::turn::give_way;
 use bootstrap::mean_interval;
 pub use live::planted;
-use seen::{Health, Seen};
 use units::CommonUnits;
+use view::{Health, View};
 
 /// Newest rows whose quarantined ones must stay flagged. Older ones may be of a regime that has since been admitted.
 const QUARANTINE_SPAN: usize = 2048;
@@ -230,15 +230,15 @@ enum Purpose {
 struct Pair<'a> {
     champion: &'a Model,
     challenger: &'a Model,
-    before: Seen,
-    after: Seen,
+    before: View,
+    after: View,
 }
 
 /// Judges `challenger` against `champion`; both must have the same schema.
 pub fn judge(champion: &Model, challenger: &Model, evidence: &Evidence, config: &GateConfig) -> Decision {
     let (holdout, n_holdout) = (evidence.holdout.view(), evidence.holdout.nrows());
     let units = CommonUnits::of(champion, holdout);
-    let [before, after] = [champion, challenger].map(|model| Seen::by(model, holdout, &units));
+    let [before, after] = [champion, challenger].map(|model| View::by(model, holdout, &units));
     let pair = Pair { champion, challenger, before, after };
     let mut checks = pair.sound();
     let decided = |outcome, reason: String, checks, semantic_change| Decision {

@@ -1,7 +1,7 @@
 //! Which rows a training uses, and for what.
 //!
-//! The champion scores the rows of a round once, which is a third of what a round costs; admission and the defence of the
-//! threshold decide by that, and people have the last word. It learns nothing but admission's threshold.
+//! The champion scores the rows of a round once; admission and the defence of the threshold decide by that, and people have
+//! the last word. It trains nothing.
 
 use super::admission::{Admission, inverse_variances, log_scores};
 use super::config::Config;

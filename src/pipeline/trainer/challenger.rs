@@ -15,9 +15,7 @@ use crate::model::{Lineage, Model};
 use crate::pipeline::reproduce;
 use crate::telemetry::now_ms;
 use crate::train::drift::Class;
-use crate::train::{
-    self, Decision, Evidence, Fitted, Opinions, Outcome, REFRESHED, Report, Rows, Selection, Start, judge,
-};
+use crate::train::{self, Decision, Evidence, Fitted, Outcome, REFRESHED, Report, Rows, Selection, Start, judge};
 
 /// Every how many rounds one starts afresh (MODEL 3.4).
 const FRESH_EVERY: u64 = 7;
@@ -173,7 +171,7 @@ impl Trainer {
         model.lineage.reason = "submitted".to_owned();
         let rows = sample.rows.newest(self.settings.model.rows_max);
         // A look that leaves no trace: the next round decides on these rows for good.
-        let (opinions, mut admission) = (Opinions::none(champion.n_features()), self.admission.clone());
+        let (opinions, mut admission) = (self.opinions(champion.n_features()), self.admission.clone());
         let selection = Selection::new(champion, &rows, &opinions, &mut admission, &self.settings.model);
         let evidence = self.evidence(champion, &rows, &selection.admitted, model.version);
         let judged = self.challenge(champion, model.clone(), &evidence, &sample.rows);

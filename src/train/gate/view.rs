@@ -8,7 +8,7 @@ use crate::score::{self, Fidelity};
 use crate::turn::give_way;
 
 /// A model's view of raw rows.
-pub(super) struct Seen {
+pub(super) struct View {
     /// Whether it works at all.
     pub health: Health,
     /// Standardised score of each row, `[rows]`.
@@ -29,7 +29,7 @@ pub(super) struct Health {
     pub active: f64,
 }
 
-impl Seen {
+impl View {
     /// What `model` makes of raw rows `[rows, n_features]`.
     pub(super) fn by(model: &Model, rows: ArrayView2<'_, f32>, units: &CommonUnits) -> Self {
         let (mut n_finite, mut fidelity) = (0, Fidelity::default());
